@@ -1,0 +1,72 @@
+# Two commands do everything on a machine with Python 3.11 or newer, make and git:
+#   make demo    simulate a dataset, analyse it, print where the report is
+#   make test    run every test that needs only Python
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+# The first interpreter on the PATH that is new enough and can make environments.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+DEMO := demo
+
+.PHONY: help env dev-env demo test lint format bench lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+env: $(VENV)/.runtime  ## Make .venv from requirements.lock
+
+dev-env: $(VENV)/.dev
+
+# uv installs in seconds; where it cannot be had, or does not reach the index that pip is set up for, pip does the same.
+define install
+	@echo "installing $(1) into $(VENV)"
+	@$(VENV)/bin/uv pip install -q --python $(PY) --require-hashes -r $(1) 2>$(VENV)/uv.log \
+		|| $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r $(1)
+endef
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer with venv and ensurepip on the PATH (Debian: apt-get install python3-venv); or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock || echo "uv is not available here; pip will do"
+	@touch $@
+
+$(VENV)/.runtime: requirements.lock $(VENV)/.made
+	$(call install,requirements.lock)
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(call install,requirements-dev.lock)
+	@touch $@
+
+demo: env  ## Simulate the demo dataset, run the app on it, print where the report is
+	@$(PY) -m examples.simulate_faces $(DEMO)
+	@$(PY) run.py $(DEMO) $(DEMO)/derivatives/bids_group group --model examples/faces_smdl.json
+
+test: dev-env  ## Run every test that needs only Python
+	@$(PY) -m pytest -n 2 --dist worksteal
+
+lint: dev-env  ## ruff, mypy, hadolint
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/hadolint Dockerfile
+
+format: dev-env  ## Let ruff format the code
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: dev-env  ## Time and memory of the demo, and nilearn on the same maps
+	@$(PY) -m benchmarks.run
+
+COMPILE = $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock"
+
+lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer versions)
+	@echo 'uv' | $(COMPILE) $(UPGRADE) -o requirements-uv.lock -
+	@$(COMPILE) $(UPGRADE) -o requirements.lock pyproject.toml
+	@$(COMPILE) $(UPGRADE) -c requirements.lock --group dev -o requirements-dev.lock
+
+clean:  ## Remove the environment, the demo and caches
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,167 @@
+"""Every name the app writes, in one place.
+
+Names are POSIX paths relative to OUTPUT_DIR (a dataset's files) or to a node's folder (a model's files).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Entities in the order in which BIDS writes them, long name of pybids to short name in the file.
+ENTITY_SHORT_NAMES = {
+    "subject": "sub",
+    "session": "ses",
+    "sample": "sample",
+    "task": "task",
+    "tracksys": "tracksys",
+    "acquisition": "acq",
+    "nucleus": "nuc",
+    "volume": "voi",
+    "ceagent": "ce",
+    "tracer": "trc",
+    "staining": "stain",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "run": "run",
+    "modality": "mod",
+    "echo": "echo",
+    "flip": "flip",
+    "inv": "inv",
+    "mt": "mt",
+    "part": "part",
+    "proc": "proc",
+    "hemi": "hemi",
+    "space": "space",
+    "recording": "recording",
+    "chunk": "chunk",
+    "segmentation": "seg",
+    "atlas": "atlas",
+    "roi": "roi",
+    "model": "model",
+    "subset": "subset",
+    "res": "res",
+    "den": "den",
+    "label": "label",
+    "contrast": "contrast",
+    "stat": "stat",
+    "desc": "desc",
+}
+
+DATASET_DESCRIPTION = "dataset_description.json"
+BIDSIGNORE = ".bidsignore"
+INPUTS = "inputs.tsv"
+RESULTS = "results.tsv"
+
+# The label of each correction in file names and in results.tsv.
+CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr"}
+
+
+def to_label(name: str) -> str:
+    """Drop every character that BIDS does not allow in a label.
+
+    Examples
+    --------
+    >>> to_label("group[patient]")
+    'grouppatient'
+    """
+    return re.sub(r"[^a-zA-Z0-9]", "", name)
+
+
+def report_name(model: str) -> str:
+    """Return the name of a model's report."""
+    return f"model-{to_label(model)}_report.html"
+
+
+def spec_name(model: str) -> str:
+    """Return the name of the copy of a model's spec."""
+    return f"model-{to_label(model)}_smdl.json"
+
+
+def provenance_name(model: str) -> str:
+    """Return the name of the record of how a model was run."""
+    return f"logs/model-{to_label(model)}_provenance.json"
+
+
+def log_name(model: str) -> str:
+    """Return the name of the log of a model's run."""
+    return f"logs/model-{to_label(model)}_log.txt"
+
+
+def node_folder(node: str) -> str:
+    """Return the folder of a node."""
+    return f"node-{to_label(node)}"
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    """The names of one model's files in its node's folder.
+
+    Attributes
+    ----------
+    entities : Mapping of str to str
+        What all inputs of the model share, by pybids' long names.
+    input_contrast : str or None
+        The input contrast under ``GroupBy: ["contrast"]``.
+    """
+
+    entities: Mapping[str, str]
+    input_contrast: str | None = None
+
+    def _prefix(self) -> str:
+        return "" if self.input_contrast is None else f"contrast-{to_label(self.input_contrast)}_"
+
+    def _shared(self) -> str:
+        return "".join(
+            f"{short}-{self.entities[long]}_"
+            for long, short in ENTITY_SHORT_NAMES.items()
+            if long in self.entities and long not in ("subject", "contrast", "desc", "stat")
+        )
+
+    def _contrast(self, contrast: str) -> str:
+        return f"{self._shared()}contrast-{to_label(contrast)}_"
+
+    @property
+    def design(self) -> str:
+        """Return the name of the design matrix."""
+        return f"{self._prefix()}design.tsv"
+
+    @property
+    def contrasts(self) -> str:
+        """Return the name of the table of contrast weights."""
+        return f"{self._prefix()}contrasts.tsv"
+
+    @property
+    def summary(self) -> str:
+        """Return the name of the machine-readable summary that the report is made from."""
+        return f"{self._prefix()}model.json"
+
+    @property
+    def mask(self) -> str:
+        """Return the name of the analysis mask."""
+        return f"{self._shared()}{self._prefix()}desc-analysis_mask.nii.gz"
+
+    def statmap(self, contrast: str, stat: str, desc: str | None = None) -> str:
+        """Return the name of a map of a contrast's statistic, whole or where it survives `desc`."""
+        kind = f"stat-{stat}_" if desc is None else f"stat-{stat}_desc-{desc}_"
+        return f"{self._contrast(contrast)}{kind}statmap.nii.gz"
+
+    def dseg(self, contrast: str, desc: str) -> str:
+        """Return the name of the map of cluster ids."""
+        return f"{self._contrast(contrast)}desc-{desc}_dseg.nii.gz"
+
+    def table(self, contrast: str, desc: str, kind: str) -> str:
+        """Return the name of the table `kind` (``clusters``, ``peaks``)."""
+        return f"{self._contrast(contrast)}desc-{desc}_{kind}.tsv"
+
+    def design_figure(self, kind: str) -> str:
+        """Return the name of a figure of the model (``design``, ``contrasts``)."""
+        return f"figures/{self._prefix()}{kind}.png"
+
+    def figure(self, contrast: str, desc: str, kind: str) -> str:
+        """Return the name of a figure of one result (``ortho``, ``glassbrain``)."""
+        return f"figures/{self._contrast(contrast)}desc-{desc}_{kind}.png"
+
+
+def sidecar_name(name: str) -> str:
+    """Return the name of the JSON file beside a map or table."""
+    return re.sub(r"\.(nii\.gz|tsv)$", "", name) + ".json"
