@@ -7,45 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Entities in the order in which BIDS writes them, long name of pybids to short name in the file.
-ENTITY_SHORT_NAMES = {
-    "subject": "sub",
-    "session": "ses",
-    "sample": "sample",
-    "task": "task",
-    "tracksys": "tracksys",
-    "acquisition": "acq",
-    "nucleus": "nuc",
-    "volume": "voi",
-    "ceagent": "ce",
-    "tracer": "trc",
-    "staining": "stain",
-    "reconstruction": "rec",
-    "direction": "dir",
-    "run": "run",
-    "modality": "mod",
-    "echo": "echo",
-    "flip": "flip",
-    "inv": "inv",
-    "mt": "mt",
-    "part": "part",
-    "proc": "proc",
-    "hemi": "hemi",
-    "space": "space",
-    "recording": "recording",
-    "chunk": "chunk",
-    "segmentation": "seg",
-    "atlas": "atlas",
-    "roi": "roi",
-    "model": "model",
-    "subset": "subset",
-    "res": "res",
-    "den": "den",
-    "label": "label",
-    "contrast": "contrast",
-    "stat": "stat",
-    "desc": "desc",
-}
+from bids_group.entities import ENTITY_SHORT_NAMES, to_label
 
 DATASET_DESCRIPTION = "dataset_description.json"
 BIDSIGNORE = ".bidsignore"
@@ -54,17 +16,6 @@ RESULTS = "results.tsv"
 
 # The label of each correction in file names and in results.tsv.
 CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr"}
-
-
-def to_label(name: str) -> str:
-    """Drop every character that BIDS does not allow in a label.
-
-    Examples
-    --------
-    >>> to_label("group[patient]")
-    'grouppatient'
-    """
-    return re.sub(r"[^a-zA-Z0-9]", "", name)
 
 
 def report_name(model: str) -> str:

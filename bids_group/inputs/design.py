@@ -1,0 +1,220 @@
+"""Variables to a design matrix, judged: missing values, rank, degrees of freedom, repeated measures, collinearity."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bids_group.column_space import ColumnSpace, decompose
+from bids_group.errors import DataError, SpecError
+from bids_group.inputs.formula import Formula
+from bids_group.inputs.spec import INTERCEPT, NodeSpec
+from bids_group.inputs.strict import suggest
+from bids_group.inputs.variables import Variable, VariableTable
+
+# Of a covariate's variance, what the other columns leave; below a tenth (a variance inflation factor above 10,
+# Marquardt 1970) its coefficient says little.
+LOWEST_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class DesignMatrix:
+    """A design whose rows are the maps.
+
+    Attributes
+    ----------
+    matrix : DataFrame of float64
+        Indexed like the table of maps; one column per regressor.
+    space : ColumnSpace
+        The decomposition of the matrix.
+    dependent_columns : tuple of str
+        The columns that are linear combinations of others.
+    """
+
+    matrix: pd.DataFrame
+    space: ColumnSpace
+    dependent_columns: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self.matrix.columns)
+
+    @property
+    def rank(self) -> int:
+        """Return the rank of the matrix."""
+        return self.space.rank
+
+    @property
+    def dof(self) -> int:
+        """Return the residual degrees of freedom, rows minus rank."""
+        return len(self.matrix) - self.rank
+
+
+def build_design(node: NodeSpec, table: VariableTable) -> DesignMatrix:
+    """Build the design of a node's model over the rows of a table.
+
+    Raises
+    ------
+    SpecError
+        If a variable is unknown, of the wrong kind, or leaves no residual degree of freedom.
+    DataError
+        If a value is missing.
+    """
+    matrix = _evaluate_formula(node, node.formula, table) if node.formula else _join_terms(node, table)
+    space = decompose(matrix.to_numpy())
+    dependent = tuple(np.array(matrix.columns)[space.find_dependent_columns()])
+    design = DesignMatrix(matrix, space, dependent)
+    _check_no_zero_column(node, matrix)
+    if design.dof < 1:
+        raise SpecError(
+            node.model_path,
+            f"{len(matrix)} maps and a design of rank {design.rank} leave no residual degree of freedom; "
+            "use more maps or fewer columns",
+        )
+    return design
+
+
+def _join_terms(node: NodeSpec, table: VariableTable) -> pd.DataFrame:
+    parts = []
+    for i, term in enumerate(node.terms):
+        try:
+            parts.append(_expand_term(term, table))
+        except DataError as error:
+            raise SpecError(f"{node.path}.Model.X[{i}]", str(error)) from error
+    matrix = pd.concat(parts, axis=1)
+    repeated = matrix.columns[matrix.columns.duplicated()]
+    if len(repeated):
+        raise SpecError(node.model_path, f"two columns are called {repeated[0]!r}")
+    return matrix
+
+
+def _expand_term(term: str, table: VariableTable) -> pd.DataFrame:
+    if term == INTERCEPT:
+        return pd.DataFrame({INTERCEPT: 1.0}, index=table.rows.index)
+    single_level = re.fullmatch(r"(.+)\[(.+)\]", term)
+    name = single_level[1] if single_level else term
+    variable = table.resolve(name)
+    _refuse_missing(name, variable, table.rows)
+    if variable.numbers is not None:
+        if single_level:
+            raise DataError(f"{name!r} is a number and has no levels; make it a factor with Factor")
+        return pd.DataFrame({term: variable.numbers})
+    columns = _expand_factor(name, variable.labels)
+    if single_level and term not in columns:
+        raise DataError(f"there is no column {term!r}; {suggest(term, columns.columns)}")
+    return columns[[term]] if single_level else columns
+
+
+def _expand_factor(name: str, labels: pd.Series) -> pd.DataFrame:
+    levels = sorted(labels.unique())
+    return pd.DataFrame({f"{name}[{level}]": (labels == level).astype(np.float64) for level in levels})
+
+
+def _refuse_missing(name: str, variable: Variable, rows: pd.DataFrame) -> None:
+    missing = sorted(rows.loc[variable.is_missing, "subject"].unique())
+    if missing:
+        listed = ", ".join(f"sub-{subject}" for subject in missing)
+        raise DataError(
+            f"{name!r} has no value (n/a, or no row in participants.tsv) for {listed}; give the values, "
+            "or leave the participants out with --participant-label or a Filter"
+        )
+
+
+def _evaluate_formula(node: NodeSpec, formula: Formula, table: VariableTable) -> pd.DataFrame:
+    # Slow to import, and most specs have X.
+    from formulaic import model_matrix
+    from formulaic.errors import FormulaicError
+
+    path = f"{node.path}.Model.Formula"
+    data = {}
+    for name in formula.names:
+        try:
+            variable = table.resolve(name)
+            _refuse_missing(name, variable, table.rows)
+        except DataError as error:
+            raise SpecError(path, str(error)) from error
+        data[name] = variable.labels.astype(str) if variable.numbers is None else variable.numbers
+    try:
+        # An empty context: the formula sees these variables and formulaic's own transforms, nothing of this program.
+        matrix = model_matrix(formula.text, pd.DataFrame(data, index=table.rows.index), context={})
+    except (FormulaicError, ValueError, TypeError, np.linalg.LinAlgError) as error:
+        raise SpecError(path, f"{formula.text!r} cannot be evaluated: {error}") from error
+    design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.rows.index, columns=list(matrix.columns))
+    if not design.shape[1] or not np.isfinite(design.to_numpy()).all():
+        raise SpecError(path, f"{formula.text!r} gives no usable columns; a variable in it may be constant")
+    return design.rename(columns={"Intercept": INTERCEPT})
+
+
+def _check_no_zero_column(node: NodeSpec, matrix: pd.DataFrame) -> None:
+    empty = matrix.columns[(matrix == 0).all()]
+    if len(empty):
+        raise SpecError(node.model_path, f"the column {empty[0]!r} is zero in all rows of the model; take it out")
+
+
+def check_repeated_measures(node: NodeSpec, rows: pd.DataFrame, design: DesignMatrix) -> None:
+    """Refuse a model in which a subject's several maps are taken for independent ones.
+
+    Parameters
+    ----------
+    node : NodeSpec
+    rows : DataFrame
+        The maps of the model.
+    design : DesignMatrix
+
+    Raises
+    ------
+    SpecError
+        If a subject has more than one map and the error term is partitioned (not available yet), or pooled without
+        subject columns.
+    """
+    counts = rows["subject"].value_counts()
+    repeated = counts.index[counts > 1]
+    if not len(repeated):
+        return
+    where = f"{node.settings.path}.ErrorTerm"
+    shown = f"sub-{repeated[0]} has {counts.iloc[0]} maps"
+    if node.settings.error_term != "pooled":
+        raise SpecError(
+            where,
+            f"{shown}: a repeated-measures design, whose partitioned error terms are not available in this version; "
+            'write "pooled" and put "subject" into the design, or test one contrast of the maps with GroupBy',
+        )
+    indicators = np.array([(rows["subject"] == subject).to_numpy() for subject in repeated], dtype=np.float64).T
+    outside = indicators - design.space.basis @ (design.space.basis.T @ indicators)
+    if np.linalg.norm(outside) > 1e-8 * np.linalg.norm(indicators):
+        raise SpecError(
+            node.model_path,
+            f"{shown}, which are not independent, and the pooled error term needs a column for each subject; "
+            'add "subject"',
+        )
+
+
+def find_collinear(design: DesignMatrix) -> list[str]:
+    """Warn of covariates that the other columns all but determine.
+
+    The tolerance of a column is the share of its variance about its mean that the other columns leave (Marquardt
+    1970). Columns of zeros and ones are not judged: indicators depend on each other by design.
+
+    Returns
+    -------
+    list of str
+        A warning for each such column.
+    """
+    values = design.matrix.to_numpy()
+    warnings = []
+    for i, name in enumerate(design.columns):
+        is_indicator = np.isin(values[:, i], (0.0, 1.0)).all()
+        spread = values[:, i] - values[:, i].mean()
+        if is_indicator or not spread.any() or name in design.dependent_columns:
+            continue
+        others = decompose(np.delete(values, i, axis=1)).basis
+        left = spread - others @ (others.T @ spread)
+        tolerance = float(left @ left / (spread @ spread))
+        if tolerance < LOWEST_TOLERANCE:
+            warnings.append(
+                f"the column {name!r} is nearly a combination of the others, which leave {100 * tolerance:.2g}% of its "
+                "variance; its coefficient is poorly determined"
+            )
+    return warnings

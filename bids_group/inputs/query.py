@@ -1,0 +1,175 @@
+"""Finding the maps: the only room that knows pybids.
+
+Every map is a row whose entities were read from its name, so that rows are paired with the design by what they are,
+never by their order. Rows that are not analysed are kept apart with the reason.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bids_group.entities import ENTITY_SHORT_NAMES, QUERY_KEYS
+from bids_group.errors import DataError, NothingSelectedError
+from bids_group.inputs.datasets import Dataset
+from bids_group.inputs.filters import Criterion, Selection, list_criteria, split_by_criteria
+
+ENTITIES_FILE = Path(__file__).with_name("bids_group_entities.json")
+EFFECT_SUFFIXES = ("effect", "statmap")
+IMAGE_EXTENSIONS = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class InputTable:
+    """The maps to be analysed.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        One row per map, sorted by its entities: `subject`, `contrast`, the other entities (text; None where absent),
+        `dataset`, `path`, `uri`.
+    excluded : DataFrame
+        The effect maps that a filter left out, with the same columns and `reason`.
+    """
+
+    rows: pd.DataFrame
+    excluded: pd.DataFrame
+
+
+def find_maps(datasets: Iterable[Dataset], selection: Selection, *, database_dir: Path | None = None) -> InputTable:
+    """Find the effect maps of all subjects.
+
+    Parameters
+    ----------
+    datasets : iterable of Dataset
+    selection : Selection
+    database_dir : Path or None
+        Folder of pybids databases, made where they are missing and trusted where they are there.
+
+    Returns
+    -------
+    InputTable
+
+    Raises
+    ------
+    NothingSelectedError
+        If nothing is left.
+    DataError
+        If one listed value among others matches nothing, or a map's name and folder disagree on the subject, or it has
+        neither a contrast nor a desc.
+    """
+    datasets = tuple(datasets)
+    suffixes = selection.entities.get("suffix", EFFECT_SUFFIXES)
+    found = find_images(datasets, suffixes=suffixes, database_dir=database_dir)
+    effects = found[_is_effect(found, selection.entities) & found["subject"].notna()]
+    if not len(effects):
+        raise NothingSelectedError(_explain_no_effects(datasets, suffixes))
+    _check_subjects_in_names(effects)
+    # A map's contrast is its contrast entity, or its desc where it has none.
+    effects = effects.assign(contrast=effects["contrast"].where(effects["contrast"].notna(), effects["desc"]))
+    rows, excluded = split_by_criteria(effects, list_criteria(selection))
+    _check_contrasts_in_names(rows)
+    return InputTable(_sort(rows), _sort(excluded))
+
+
+def find_mask_files(
+    datasets: Iterable[Dataset], entities: Mapping[str, tuple[str, ...]], *, database_dir: Path | None = None
+) -> list[Path]:
+    """Find the mask files that entities describe, sorted by path.
+
+    Raises
+    ------
+    NothingSelectedError, DataError
+        If there is none, or one listed value among others matches nothing.
+    """
+    suffixes = entities.get("suffix", ("mask",))
+    found = find_images(datasets, suffixes=suffixes, database_dir=database_dir)
+    selected, _ = split_by_criteria(found, [Criterion(key, values, "Mask") for key, values in entities.items()])
+    return [Path(path) for path in selected["path"]]
+
+
+def find_images(
+    datasets: Iterable[Dataset], *, suffixes: Iterable[str], database_dir: Path | None = None
+) -> pd.DataFrame:
+    """List the NIfTI files that have one of some suffixes.
+
+    Returns
+    -------
+    DataFrame
+        A text column for every entity that may be asked for (None where a file has none), `dataset`, `path` and `uri`;
+        sorted by path.
+    """
+    tables = [_index_dataset(dataset, tuple(suffixes), database_dir) for dataset in datasets]
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    table = table.reindex(columns=[*QUERY_KEYS, "dataset", "path", "uri"]).astype(object)
+    table = table.where(table.notna(), None)
+    is_wanted = table["suffix"].isin(list(suffixes)) & table["extension"].isin(IMAGE_EXTENSIONS)
+    return table[is_wanted].sort_values("path", ignore_index=True)
+
+
+def _index_dataset(dataset: Dataset, suffixes: tuple[str, ...], database_dir: Path | None) -> pd.DataFrame:
+    # Slow to import; the spec has been read, and may have been refused, before this line.
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+    from bids.layout.models import Tag
+
+    # A database serves other specs too, so it holds every image; without one, only what is asked for is indexed.
+    indexed = "|".join(map(re.escape, suffixes)) if database_dir is None else "[^/]*"
+    ignore = [re.compile(r"/\."), re.compile(rf"^(?!.*_({indexed})\.nii(\.gz)?$).*\.[^/]*$")]
+    layout = BIDSLayout(
+        dataset.path,
+        validate=False,
+        is_derivative=True,
+        config=["bids", "derivatives", str(ENTITIES_FILE)],
+        database_path=None if database_dir is None else database_dir / dataset.name,
+        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+    )
+    # One query for all files: asking each BIDSFile for its entities takes as long as the indexing itself.
+    tags = layout.session.query(Tag.file_path, Tag.entity_name, Tag._value).all()
+    layout.session.close()
+    return _to_table(dataset, tags)
+
+
+def _to_table(dataset: Dataset, tags: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+    files: dict[str, dict[str, str]] = {}
+    for path, entity, value in tags:
+        files.setdefault(str(path), {})[entity] = str(value)
+    table = pd.DataFrame.from_records(list(files.values()))
+    return table.assign(path=list(files), dataset=dataset.name, uri=[dataset.uri(Path(path)) for path in files])
+
+
+def _is_effect(found: pd.DataFrame, entities: Mapping[str, tuple[str, ...]]) -> pd.Series:
+    """Mark the effects: suffix ``effect``, or ``stat-effect``; never variances or z maps."""
+    if "stat" in entities:
+        return pd.Series(True, found.index)
+    may_lack_stat = (found["suffix"] != "statmap") | ("suffix" in entities)
+    return (found["stat"] == "effect") | (found["stat"].isna() & may_lack_stat)
+
+
+def _explain_no_effects(datasets: tuple[Dataset, ...], suffixes: Iterable[str]) -> str:
+    folders = ", ".join(str(dataset.path) for dataset in datasets)
+    return (
+        f"no effect map (suffix {' or '.join(suffixes)}) of any subject was found in {folders}; the names must be like "
+        "sub-01_task-x_desc-Faces_effect.nii.gz or sub-01_task-x_contrast-Faces_stat-effect_statmap.nii.gz"
+    )
+
+
+def _check_subjects_in_names(effects: pd.DataFrame) -> None:
+    for path, subject in zip(effects["path"], effects["subject"], strict=True):
+        if not Path(path).name.startswith(f"sub-{subject}_"):
+            raise DataError(
+                f"{path}: the file's name and its folder (sub-{subject}) disagree on the subject; rename one"
+            )
+
+
+def _check_contrasts_in_names(rows: pd.DataFrame) -> None:
+    for path in rows.loc[rows["contrast"].isna(), "path"]:
+        raise DataError(
+            f"{path}: the name has neither a contrast nor a desc entity, so its contrast is not known; rename it"
+        )
+
+
+def _sort(table: pd.DataFrame) -> pd.DataFrame:
+    order = ["subject", *(name for name in ENTITY_SHORT_NAMES if name != "subject"), "path"]
+    return table.sort_values(order, key=lambda column: column.fillna("").astype(str), ignore_index=True)
