@@ -1,0 +1,316 @@
+"""From a statistic to an inference: corrected p, threshold, survivors and their clusters.
+
+A correction is a function of a statistic, alpha and a tail that returns a `Corrected`; they stand in
+`CORRECTIONS`. Alpha belongs to the tail: two-sided puts half of it in each. F has its upper tail
+only, and alpha is never halved.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from bids_group.stats.clusters import ClusterSet, Connectivity, label_clusters
+from bids_group.stats.glm import Statistic, Tail, compute_log_p, compute_z
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a voxel must reach to survive, in two units.
+
+    For the negative tail it is negative, and the voxel must be at or below it; for the others it is the
+    smallest value, or absolute value, that survives. nan when there is none.
+
+    Attributes
+    ----------
+    value : float
+        In `unit`.
+    z : float
+        The z of equal tail.
+    unit : {'t', 'F', 'z'}
+        z where degrees of freedom differ between voxels, so that no single t or F is the threshold.
+    """
+
+    value: float
+    z: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """What a correction finds: the logarithm of the corrected p of every voxel, and the threshold.
+
+    Attributes
+    ----------
+    log_p : ndarray of float64, shape (n_voxels,)
+        Natural logarithm, at most 0.
+    threshold : Threshold
+    """
+
+    log_p: Floats
+    threshold: Threshold
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One correction of one statistic; map, table, figure and text are all made from it.
+
+    Attributes
+    ----------
+    correction : str
+        A key of `CORRECTIONS`.
+    alpha : float
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+    threshold, threshold_z : float
+        As `Threshold` has them; nan when there is none.
+    threshold_unit : {'t', 'F', 'z'}
+    logp : ndarray of float64, shape (n_voxels,)
+        ``-log10`` of the corrected p of the tail; at least 0, whatever the cluster extent.
+    survives : ndarray of bool, shape (n_voxels,)
+        Corrected p <= alpha, and in a cluster of at least `cluster_extent` voxels. A value of exactly 0 never
+        does.
+    clusters : ClusterSet
+        Of the survivors.
+    cluster_extent : int
+        Voxels.
+    connectivity : {6, 18, 26}
+    null : ndarray of float64 or None
+        Null distribution of the maximum, the identity first, of rearrangements only.
+    n_permutations : int or None
+        Rearrangements, the identity counted.
+    exact : bool or None
+        Whether every distinct rearrangement was visited.
+    cluster_threshold : float or None
+        Cluster-forming threshold, in units of the statistic, of cluster levels only.
+    """
+
+    correction: str
+    alpha: float
+    tail: Tail | None
+    threshold: float
+    threshold_z: float
+    threshold_unit: str
+    logp: Floats
+    survives: NDArray[np.bool_]
+    clusters: ClusterSet
+    cluster_extent: int
+    connectivity: Connectivity
+    null: Floats | None = None
+    n_permutations: int | None = None
+    exact: bool | None = None
+    cluster_threshold: float | None = None
+
+
+def infer(
+    statistic: Statistic,
+    mask: NDArray[np.bool_],
+    *,
+    correction: str,
+    alpha: float,
+    tail: Tail | None,
+    cluster_extent: int = 0,
+    connectivity: Connectivity = 6,
+) -> Inference:
+    """Correct a statistic for the number of voxels, and find what survives.
+
+    Parameters
+    ----------
+    statistic : Statistic
+    mask : ndarray of bool, shape (x, y, z)
+        Of as many voxels as the statistic has values: the search volume.
+    correction : str
+        A key of `CORRECTIONS`.
+    alpha : float
+        Of the tail, between 0 and 1.
+    tail : {'positive', 'negative', 'two-sided'} or None
+        Ignored for F.
+    cluster_extent : int
+        Clusters with fewer voxels are removed from the survivors, never from `Inference.logp`.
+    connectivity : {6, 18, 26}
+
+    Returns
+    -------
+    Inference
+
+    Raises
+    ------
+    ValueError
+        If the correction is unknown, alpha is not between 0 and 1, or the tail is none of t's.
+    """
+    if correction not in CORRECTIONS:
+        raise ValueError(f"unknown correction {correction!r}; there are {', '.join(CORRECTIONS)}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha lies between 0 and 1, not at {alpha}")
+    tail = None if statistic.test == "F" else tail
+    corrected = CORRECTIONS[correction](statistic, alpha, tail)
+    clusters = label_clusters(
+        statistic.value,
+        _pass_alpha(corrected.log_p, alpha),
+        mask,
+        connectivity=connectivity,
+        min_voxels=cluster_extent,
+    )
+    return Inference(
+        correction=correction,
+        alpha=alpha,
+        tail=tail,
+        threshold=corrected.threshold.value,
+        threshold_z=corrected.threshold.z,
+        threshold_unit=corrected.threshold.unit,
+        logp=np.abs(corrected.log_p) / np.log(10.0),
+        survives=clusters.labels > 0,
+        clusters=clusters,
+        cluster_extent=cluster_extent,
+        connectivity=connectivity,
+    )
+
+
+def leave_uncorrected(statistic: Statistic, alpha: float, tail: Tail | None) -> Corrected:
+    """Take every voxel's own p.
+
+    Parameters
+    ----------
+    statistic : Statistic
+    alpha : float
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+
+    Returns
+    -------
+    Corrected
+    """
+    return Corrected(compute_log_p(statistic, tail), find_critical_value(statistic, alpha, tail))
+
+
+def correct_bonferroni(statistic: Statistic, alpha: float, tail: Tail | None) -> Corrected:
+    """Control the familywise error by Bonferroni's inequality: ``p_corrected = min(1, V p)``.
+
+    Parameters
+    ----------
+    statistic : Statistic
+        Of V voxels.
+    alpha : float
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+
+    Returns
+    -------
+    Corrected
+    """
+    n_tests = max(1, statistic.value.size)
+    log_p = np.minimum(0.0, compute_log_p(statistic, tail) + np.log(n_tests))
+    return Corrected(log_p, find_critical_value(statistic, alpha / n_tests, tail))
+
+
+def correct_fdr(statistic: Statistic, alpha: float, tail: Tail | None) -> Corrected:
+    """Control the false discovery rate by Benjamini and Hochberg's procedure.
+
+    The threshold is the smallest surviving value: nan when nothing survives.
+
+    Parameters
+    ----------
+    statistic : Statistic
+    alpha : float
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+
+    Returns
+    -------
+    Corrected
+
+    References
+    ----------
+    Benjamini & Hochberg 1995.
+    """
+    log_p = adjust_fdr(compute_log_p(statistic, tail))
+    return Corrected(log_p, _find_smallest(statistic, _pass_alpha(log_p, alpha), tail))
+
+
+# Every correction by the name that a model spec gives it.
+CORRECTIONS: dict[str, Callable[[Statistic, float, Tail | None], Corrected]] = {
+    "none": leave_uncorrected,
+    "bonferroni": correct_bonferroni,
+    "fdr": correct_fdr,
+}
+
+
+def adjust_fdr(log_p: Floats) -> Floats:
+    """Adjust p for the false discovery rate: ``min over j >= i of V p_(j) / j``, at most 1.
+
+    Parameters
+    ----------
+    log_p : ndarray of float64, shape (n_tests,)
+        Natural logarithms.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_tests,)
+        Natural logarithms of the adjusted p, at most 0.
+
+    References
+    ----------
+    Benjamini & Hochberg 1995, equation 1; Yekutieli & Benjamini 1999, definition 2.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.exp(adjust_fdr(np.log([0.01, 0.04, 0.03]))).round(3)
+    array([0.03, 0.04, 0.04])
+    """
+    order = np.argsort(log_p, kind="stable")
+    ranks = np.arange(1, len(log_p) + 1)
+    scaled = log_p[order] + np.log(len(log_p) / ranks)
+    adjusted = np.empty(len(log_p))
+    adjusted[order] = np.minimum(0.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    return adjusted
+
+
+def find_critical_value(statistic: Statistic, p: float, tail: Tail | None) -> Threshold:
+    """Find the value whose p, of the tail, is the one given.
+
+    Parameters
+    ----------
+    statistic : Statistic
+        For its kind and degrees of freedom.
+    p : float
+        Of the tail: two-sided puts half of it in each.
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+
+    Returns
+    -------
+    Threshold
+    """
+    upper = p / 2 if tail == "two-sided" else p
+    sign = -1.0 if tail == "negative" else 1.0
+    z = -sign * float(special.ndtri(upper))
+    if _has_own_dof(statistic):
+        return Threshold(z, z, "z")
+    dof = float(np.ravel(statistic.dof)[0])
+    if statistic.test == "t":
+        return Threshold(sign * float(stats.t.isf(upper, dof)), z, "t")
+    return Threshold(float(stats.f.isf(upper, float(np.ravel(statistic.dof_effect)[0]), dof)), z, "F")
+
+
+def _find_smallest(statistic: Statistic, survives: NDArray[np.bool_], tail: Tail | None) -> Threshold:
+    """Return the smallest surviving value, in absolute value when two-sided, as a threshold."""
+    unit = "z" if _has_own_dof(statistic) else statistic.test
+    if not np.any(survives):
+        return Threshold(np.nan, np.nan, unit)
+    z = compute_z(statistic)[survives]
+    value = z if unit == "z" else statistic.value[survives]
+    if tail == "negative":
+        return Threshold(float(value.max()), float(z.max()), unit)
+    if tail == "two-sided":
+        value, z = np.abs(value), np.abs(z)
+    return Threshold(float(value.min()), float(z.min()), unit)
+
+
+def _has_own_dof(statistic: Statistic) -> bool:
+    """Tell whether degrees of freedom differ between voxels."""
+    return bool(np.ptp(statistic.dof) > 0 or np.ptp(statistic.dof_effect) > 0)
+
+
+def _pass_alpha(log_p: Floats, alpha: float) -> NDArray[np.bool_]:
+    """Mark what is significant at alpha."""
+    return log_p <= np.log(alpha)

@@ -1,0 +1,149 @@
+"""Figures are small, legible PNG files that depend on their data alone."""
+
+import io
+
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from nibabel.nifti1 import Nifti1Image
+
+from bids_group.outputs import figures
+
+SHAPE = (26, 31, 26)
+AFFINE = np.array([[-6.0, 0, 0, 75], [0, 6, 0, -112], [0, 0, 6, -60], [0, 0, 0, 1]])
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST_BYTES = 250_000
+CUT = {"cut_coords": (39.0, -46.0, -18.0), "colour_limit": 8.0}
+
+
+def make_statistic():
+    rng = np.random.default_rng(1)
+    inside = np.zeros(SHAPE, bool)
+    inside[2:-2, 2:-2, 2:-2] = True
+    values = np.where(inside, rng.standard_normal(SHAPE), 0)
+    values[5:8, 10:13, 6:9] += 5
+    values[18:21, 10:13, 6:9] -= 5
+    return Nifti1Image(values.astype(np.float32), AFFINE)
+
+
+def keep(statistic, threshold):
+    values = statistic.get_fdata()
+    return Nifti1Image(np.where(np.abs(values) > threshold, values, 0).astype(np.float32), statistic.affine)
+
+
+def draw_all():
+    statistic = make_statistic()
+    survivors, nothing = keep(statistic, 3.4), keep(statistic, np.inf)
+    squared = Nifti1Image(statistic.get_fdata() ** 2, AFFINE)
+    wide = pd.DataFrame(np.random.default_rng(2).standard_normal((1000, 1000)))
+    repeated = np.hstack([np.kron(np.ones((16, 1)), np.eye(9)), np.kron(np.eye(16), np.ones((9, 1)))])
+    names = [f"column{number}" for number in range(25)]
+    return {
+        "ortho": figures.draw_ortho(survivors, statistic, **CUT, unit="t", template=True),
+        "ortho of F": figures.draw_ortho(keep(squared, 12), squared, **CUT, unit="F", template=True),
+        "ortho without template": figures.draw_ortho(survivors, statistic, **CUT, unit="z", template=False),
+        "ortho of nothing": figures.draw_ortho(nothing, statistic, **CUT, unit="t", template=True),
+        "ortho of zeros": figures.draw_ortho(nothing, nothing, **CUT, unit="t", template=False),
+        "glass": figures.draw_glass_brain(survivors, colour_limit=8.0, unit="t", signed=True),
+        "glass of nothing": figures.draw_glass_brain(nothing, colour_limit=8.0, unit="F", signed=False),
+        "mask": figures.draw_mask(Nifti1Image((statistic.get_fdata() != 0).astype(np.uint8), AFFINE), statistic),
+        "design": figures.draw_design_matrix(pd.DataFrame(repeated, columns=names)),
+        "design of one column": figures.draw_design_matrix(pd.DataFrame({"intercept": np.ones(16)})),
+        "design of 1,000 columns": figures.draw_design_matrix(wide),
+        "design of dollars": figures.draw_design_matrix(pd.DataFrame({"cost[$_{x$]": [1.0, -2.0]})),
+        "weights": figures.draw_contrast_weights(pd.DataFrame(repeated[:3], index=["a", "F", "F"], columns=names)),
+        "weights of one": figures.draw_contrast_weights(pd.DataFrame([[1.0]], index=["i"], columns=["i"])),
+        "weights of 1,000": figures.draw_contrast_weights(wide[:100]),
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_all()
+
+
+def read(png):
+    return matplotlib.image.imread(io.BytesIO(png), format="png")[..., :3]
+
+
+def test_every_figure_is_a_small_png_without_a_maker(drawn):
+    for name, png in drawn.items():
+        assert png.startswith(PNG_SIGNATURE), name
+        assert len(png) < LARGEST_BYTES, name
+        assert b"Software" not in png, name
+        assert b"matplotlib" not in png, name
+
+
+def test_the_same_data_give_the_same_bytes(drawn):
+    assert draw_all() == drawn
+
+
+def test_no_figure_stays_open_in_pyplot(drawn):
+    assert plt.get_fignums() == []
+
+
+def count_colourful(png):
+    """Count the pixels in the left three quarters, away from the colour bar, that are not grey."""
+    pixels = read(png)
+    pixels = pixels[:, : 3 * pixels.shape[1] // 4]
+    return int((np.ptp(pixels, axis=2) > 0.1).sum())
+
+
+def test_the_whole_statistic_shows_where_nothing_survives(drawn):
+    assert count_colourful(drawn["ortho of nothing"]) > 500
+    assert count_colourful(drawn["ortho of zeros"]) == 0
+
+
+def test_survivors_are_stronger_than_what_fades(drawn):
+    strongest = {name: np.ptp(read(drawn[name])[:, :800], axis=2).max() for name in ("ortho", "ortho of nothing")}
+    assert strongest["ortho"] > strongest["ortho of nothing"] + 0.1
+
+
+def test_a_glass_brain_of_nothing_has_no_colour_in_it(drawn):
+    assert count_colourful(drawn["glass"]) > 500
+    assert count_colourful(drawn["glass of nothing"]) == 0
+
+
+def test_t_runs_from_blue_to_red_and_f_has_no_blue(drawn):
+    def count_blue(name):
+        pixels = read(drawn[name])
+        return int((pixels[..., 2] - pixels[..., 0] > 0.1).sum())
+
+    assert count_blue("ortho") > 500
+    assert count_blue("ortho of F") == 0
+
+
+def test_maps_are_cut_through_their_largest_absolute_value():
+    values = np.zeros(SHAPE, np.float32)
+    values[3, 4, 5], values[6, 7, 8] = 2.0, -3.0
+    assert figures.choose_cut_coords(Nifti1Image(values, AFFINE)) == (75 - 36, -112 + 42, -60 + 48)
+    assert figures.choose_colour_limit(Nifti1Image(values, AFFINE)) == 3.0
+    assert figures.choose_colour_limit(Nifti1Image(np.zeros(SHAPE), AFFINE)) == 1.0
+
+
+def test_blocks_of_a_large_matrix_are_averaged_so_that_its_mean_stays():
+    rng = np.random.default_rng(3)
+    matrix = rng.standard_normal((900, 7))
+    averaged = figures._average_blocks(matrix)
+    assert averaged.shape == (300, 7)
+    np.testing.assert_allclose(averaged, matrix.reshape(300, 3, 7).mean(axis=1), atol=1e-12)
+    np.testing.assert_array_equal(figures._average_blocks(matrix[:300]), matrix[:300])
+
+
+def test_the_design_shows_each_row_as_its_own_shade():
+    design = pd.DataFrame({"a": [0.0, 1.0]})
+    pixels = read(figures.draw_design_matrix(design)).mean(axis=2)
+    column = pixels[:, pixels.shape[1] * 2 // 3]
+    assert (column < 0.4).sum() > 20
+    assert column[-10:].min() < column[len(column) // 2 - 5]
+
+
+def test_what_does_not_survive_fades_alike_whether_or_not_anything_survives():
+    statistic = make_statistic()
+    elsewhere = np.zeros(SHAPE, np.float32)
+    elsewhere[20, 25, 20] = 3.0  # far from the slices
+    some = figures.draw_ortho(Nifti1Image(elsewhere, AFFINE), statistic, **CUT, unit="t", template=False)
+    none = figures.draw_ortho(keep(statistic, np.inf), statistic, **CUT, unit="t", template=False)
+    assert some == none
