@@ -11,6 +11,7 @@ from bids_group.errors import SpecError
 from bids_group.inputs.design import DesignMatrix
 from bids_group.inputs.spec import INTERCEPT, ContrastSpec, NodeSpec
 from bids_group.inputs.strict import suggest
+from bids_group.vocabulary import Test
 
 MOST_COLUMNS_LISTED = 12
 
@@ -32,7 +33,7 @@ class Contrast:
 
     name: str
     label: str
-    test: str
+    test: Test
     weights: NDArray[np.float64]
 
 

@@ -1,17 +1,19 @@
 """What stands under `Model.Software.bids_group`: this app's own settings of a model and of its inference."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from bids_group.entities import QUERY_KEYS
 from bids_group.inputs.strict import Place
+from bids_group.vocabulary import Connectivity, Tail
 
 CORRECTIONS = ("none", "fdr", "bonferroni", "rft", "permutation")
 AVAILABLE_CORRECTIONS = ("none", "fdr", "bonferroni")
-TAILS = ("positive", "negative", "two-sided")
+TAILS: tuple[Tail, ...] = get_args(Tail)
 PERMUTATION_KEYS = ("Permutations", "Levels", "ClusterThreshold", "Seed")
 DEFAULT_ALPHA = 0.05
 DEFAULT_UNCORRECTED_ALPHA = 0.001  # Woo et al. 2014, as the usual cluster-forming threshold
-DEFAULT_CONNECTIVITY = 6  # faces, as nilearn and atlasreader have it
+DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
 
 # Settings that the interface names and this version cannot do yet, each with the one value that asks for nothing.
 _LATER_SETTINGS = {
@@ -49,7 +51,7 @@ class InferenceSpec:
 
     correction: str
     alpha: float
-    tail: str
+    tail: Tail
     cluster_extent: int = 0
     contrasts: tuple[str, ...] | None = None
     name: str = ""
@@ -84,7 +86,7 @@ class Settings:
 
     error_term: str = "partitioned"
     mask: str | dict[str, tuple[str, ...]] | None = None
-    connectivity: int = DEFAULT_CONNECTIVITY
+    connectivity: Connectivity = DEFAULT_CONNECTIVITY
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
     inference_is_default: bool = True
     path: str = "Software.bids_group"
@@ -99,7 +101,9 @@ def read_settings(place: Place) -> Settings:
     return Settings(
         error_term=fields["ErrorTerm"].choice(("partitioned", "pooled")) if "ErrorTerm" in fields else "partitioned",
         mask=_read_mask(fields["Mask"]) if "Mask" in fields else None,
-        connectivity=fields["Connectivity"].choice((6, 18, 26)) if "Connectivity" in fields else DEFAULT_CONNECTIVITY,
+        connectivity=fields["Connectivity"].choice(get_args(Connectivity))
+        if "Connectivity" in fields
+        else DEFAULT_CONNECTIVITY,
         inference=_read_inferences(fields["Inference"]) if "Inference" in fields else DEFAULT_INFERENCE,
         inference_is_default="Inference" not in fields,
         path=place.path,

@@ -13,6 +13,7 @@ from bids_group.inputs.formula import Formula, FormulaError, parse_formula
 from bids_group.inputs.settings import Settings, read_entity_filter, read_settings
 from bids_group.inputs.strict import Place, read_json
 from bids_group.inputs.transformations import Instruction, read_instructions
+from bids_group.vocabulary import Test
 
 INTERCEPT = "intercept"
 LEVELS = ("Run", "Session", "Subject", "Dataset")
@@ -35,7 +36,7 @@ class ContrastSpec:
     """
 
     name: str
-    test: str
+    test: Test
     conditions: tuple[str, ...]
     weights: tuple[tuple[float, ...], ...]
     path: str
@@ -53,7 +54,7 @@ class DummyContrastsSpec:
     path : str
     """
 
-    test: str
+    test: Test
     columns: tuple[str, ...] | None
     path: str
 
@@ -298,8 +299,8 @@ def _read_contrast(place: Place) -> ContrastSpec:
     )
 
 
-def _read_test(place: Place) -> str:
-    test: str = place.choice(("t", "F", "pass", "skip"))
+def _read_test(place: Place) -> Test:
+    test: Test = place.choice(("t", "F", "pass", "skip"))
     if test not in ("t", "F"):
         place.fail(f"{test!r} tests nothing; a Dataset-level contrast is tested with 't' or 'F'")
     return test

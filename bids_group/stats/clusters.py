@@ -5,15 +5,16 @@ Voxels are numbered in the order of ``np.nonzero(mask)``, which everything of sh
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bids_group.vocabulary import Connectivity
+
 # Voxels that touch by a face; by a face or an edge; by a face, an edge or a corner.
-Connectivity = Literal[6, 18, 26]
 SHARED_BY: dict[int, int] = dict(zip(get_args(Connectivity), (1, 2, 3), strict=True))
 # Affines are often rounded to float32: voxels four steps of 2 mm apart must still count as 8 mm apart.
 DISTANCE_TOLERANCE = 1e-6

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from bids_group.stats.clusters import ClusterSet, Connectivity, label_clusters
-from bids_group.stats.glm import Statistic, Tail, compute_log_p, compute_z
+from bids_group.stats.clusters import ClusterSet, label_clusters
+from bids_group.stats.glm import Statistic, compute_log_p, compute_z
+from bids_group.vocabulary import Connectivity, Tail
 
 Floats = NDArray[np.float64]
 

@@ -7,21 +7,19 @@ made, so a design with a column per subject costs no map per subject.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.column_space import ESTIMABILITY_TOLERANCE, ColumnSpace, decompose
 from bids_group.stats import distributions
+from bids_group.vocabulary import Tail, Test
 
 # A voxel whose residuals hold no more than this part of its sum of squares is fitted to rounding.
 UNFITTED_PART = 1e-12
 BLOCK_VOXELS = 8192
 
 Floats = NDArray[np.float64]
-Test = Literal["t", "F"]
-Tail = Literal["positive", "negative", "two-sided"]
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,9 @@ def write_node(output_dir, node, input_contrasts):
         "contrast\tcorrection\tthreshold\tn_voxels\nFacesScrambled\tuncorrected\t3.37345678\t123\n"
     )
     (folder / "inputs.tsv").write_text(
-        f"row\tsubject\tfile\tstatus\n0\t01\tbids:firstlevel:sub-01/a.nii.gz\tincluded\nn/a\t{HOSTILE}\tbids:x\tsubject 04 lacks ImmUF\n"
+        "design_row\tsubject\tfile\tincluded\treason\n"
+        "0\t01\tbids:firstlevel:sub-01/a.nii.gz\tyes\tn/a\n"
+        f"n/a\t{HOSTILE}\tbids:firstlevel:sub-04/a.nii.gz\tno\tsubject 04 lacks ImmUF\n"
     )
     return {"Name": node, "Folder": folder.name, "Models": summaries}
 
@@ -300,7 +302,9 @@ def test_every_table_has_a_caption_and_scoped_headers(page):
 
 
 def test_excluded_maps_are_listed_with_their_reason(page):
-    assert "subject 04 lacks ImmUF" in page.words()
+    words = page.words()
+    assert f"subject file reason {HOSTILE} bids:firstlevel:sub-04/a.nii.gz subject 04 lacks ImmUF" in words
+    assert "bids:firstlevel:sub-01/a.nii.gz" not in words
 
 
 def test_warnings_of_the_run_and_of_every_model_are_shown(page):

@@ -1,0 +1,119 @@
+"""One model from its maps to its results: where the rooms `inputs` and `stats` meet."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_group.errors import DataError
+from bids_group.inputs.contrasts import Contrast
+from bids_group.inputs.datasets import Dataset
+from bids_group.inputs.images import Grid, GroupData, load_group, read_mask
+from bids_group.inputs.plan import ModelPlan, NodePlan, selects
+from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.storage import Allocate
+from bids_group.inputs.study import list_map_paths
+from bids_group.outputs.naming import ModelNames
+from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
+from bids_group.stats.correct import infer
+from bids_group.stats.glm import Fit, Statistic, compute_statistic, fit_glm
+from bids_group.vocabulary import Connectivity
+
+
+def load_maps(
+    model: ModelPlan,
+    grid: Grid,
+    masks: tuple[Path, ...],
+    *,
+    allocate: Allocate,
+    n_threads: int | None,
+    report_progress: Callable[[], object],
+) -> GroupData:
+    """Read the maps of a model within its masks."""
+    paths = list_map_paths(model)
+    given = read_mask(masks, grid, paths[0]) if masks else None
+    return load_group(
+        paths, grid, given_mask=given, n_threads=n_threads, allocate=allocate, report_progress=report_progress
+    )
+
+
+def fit_model(model: ModelPlan, data: GroupData) -> tuple[GroupData, Fit]:
+    """Fit the design, and leave out the voxels whose residual variance is rounding only.
+
+    Raises
+    ------
+    DataError
+        If no voxel is left.
+    """
+    weights = [contrast.weights for contrast in model.contrasts]
+    fit = fit_glm(data.effects, model.design.matrix.to_numpy(), weights)
+    fitted = ~fit.find_unfitted()
+    if not fitted.any():
+        raise DataError(
+            f"{model.rows['path'].iloc[0]} and the others: no voxel has residual variance; are they copies?"
+        )
+    return (data, fit) if fitted.all() else (data.restrict(fitted), fit.restrict(fitted))
+
+
+def infer_contrasts(plan: NodePlan, model: ModelPlan, mask: NDArray[np.bool_], fit: Fit) -> tuple[ContrastResult, ...]:
+    """Compute each contrast's statistic and every correction that is asked for."""
+    return tuple(
+        _infer_contrast(plan, contrast, mask, compute_statistic(fit, i, contrast.test))
+        for i, contrast in enumerate(model.contrasts)
+    )
+
+
+def _infer_contrast(
+    plan: NodePlan, contrast: Contrast, mask: NDArray[np.bool_], statistic: Statistic
+) -> ContrastResult:
+    settings = plan.node.settings
+    entries = [entry for entry in settings.inference if selects(entry, contrast)]
+    inferences = [_correct(entry, statistic, mask, settings.connectivity) for entry in entries]
+    return ContrastResult(contrast, statistic, tuple(inferences))
+
+
+def _correct(
+    entry: InferenceSpec, statistic: Statistic, mask: NDArray[np.bool_], connectivity: Connectivity
+) -> InferenceResult:
+    found = infer(
+        statistic,
+        mask,
+        correction=entry.correction,
+        alpha=entry.alpha,
+        tail=None if statistic.test == "F" else entry.tail,
+        cluster_extent=entry.cluster_extent,
+        connectivity=connectivity,
+    )
+    return InferenceResult(entry, found)
+
+
+def assemble_result(
+    plan: NodePlan,
+    model: ModelPlan,
+    data: GroupData,
+    contrasts: tuple[ContrastResult, ...],
+    *,
+    masks: tuple[Path, ...],
+    datasets: tuple[Dataset, ...],
+) -> ModelResult:
+    """Put together everything that is written of a model."""
+    return ModelResult(
+        node=plan.node,
+        names=ModelNames(model.entities, model.input_contrast),
+        rows=model.rows,
+        n_excluded=len(plan.excluded),
+        design=model.design,
+        data=data,
+        mask_sources={_name_source(path, datasets): path for path in masks},
+        contrasts=contrasts,
+        warnings=model.warnings,
+    )
+
+
+def _name_source(path: Path, datasets: tuple[Dataset, ...]) -> str:
+    """Return a file's BIDS URI where a dataset has it, else its address."""
+    for dataset in datasets:
+        if dataset.path in path.absolute().parents:
+            return dataset.uri(path.absolute())
+    return path.absolute().as_uri()

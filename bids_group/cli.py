@@ -1,0 +1,219 @@
+"""The command line: arguments, logging and exit codes. Everything else is imported after the arguments are known."""
+
+import argparse
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from bids_group import __version__
+from bids_group.errors import AnalysisLevelError, BidsGroupError, InterruptedRunError, ReadWriteError, UsageError
+
+if TYPE_CHECKING:
+    from bids_group.workflow import Options
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_OTHER = 1
+ANALYSIS_LEVEL = "group"
+# Parsed because the interface has them; refused until they can be done.
+NOT_AVAILABLE = ("n_permutations", "random_seed", "dask_scheduler", "slurm", "reports_only", "verify")
+
+EPILOG = """\
+exit codes: 0 done; 16 invalid BIDS; 17 analysis level not group; 18 nothing selected; 64 usage; 65 bad data;
+66 input missing; 73 output cannot be created; 74 I/O; 75 interrupted, run again to resume; 130 Ctrl-C; 1 anything else
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = _Parser(
+        prog="bids_group",
+        description="Group-level fMRI: from one effect map per subject and condition to tested contrasts and a report.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="a BIDS dataset, raw or derivative")
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where the results go")
+    parser.add_argument("analysis_level", metavar="group", help="the only level there is")
+    parser.add_argument("-m", "--model", metavar="SPEC.json", help="a BIDS Stats Model, or auto (required)")
+    _add_input_options(parser.add_argument_group("inputs"))
+    _add_resource_options(parser.add_argument_group("resources"))
+    _add_mode_options(parser.add_argument_group("what to do"))
+    return parser
+
+
+def _add_input_options(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "-d", "--derivatives", nargs="+", default=[], metavar="[NAME=]PATH", help="where the first-level maps are"
+    )
+    group.add_argument(
+        "--participant-label",
+        "--participant_label",
+        nargs="+",
+        default=[],
+        metavar="L",
+        help="a subset of the subjects",
+    )
+    group.add_argument("--bids-filter-file", type=Path, metavar="F", help="a JSON file of entities, as in fMRIPrep")
+    group.add_argument("--bids-database-dir", type=Path, metavar="D", help="a folder of pybids databases to reuse")
+    group.add_argument("--skip-bids-validation", action="store_true", help="do not check dataset_description.json")
+    group.add_argument("--mask", type=Path, metavar="F", help="the search volume; overrides the spec")
+    group.add_argument("--n-permutations", type=int, metavar="N", help="overrides the spec")
+    group.add_argument("--random-seed", type=int, metavar="N", help="overrides the spec")
+
+
+def _add_resource_options(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("-w", "--work-dir", type=Path, metavar="D", help="default: OUTPUT_DIR/.work, gone after success")
+    group.add_argument("--nprocs", "--n_cpus", "--n-cpus", type=_positive_int, metavar="N", help="processors to use")
+    group.add_argument("--mem-gb", type=_positive_float, metavar="G", help="bound of the memory for the maps, in GB")
+    group.add_argument("--dask-scheduler", metavar="ADDRESS", help="run permutations on a Dask cluster")
+    group.add_argument("--slurm", action="store_true", default=None, help="run permutations through Slurm jobs")
+
+
+def _add_mode_options(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--dry-run", action="store_true", help="check everything and show it; compute nothing")
+    group.add_argument("--reports-only", action="store_true", default=None, help="rebuild the report")
+    group.add_argument("--verify", action="store_true", default=None, help="check the hashes of what stands there")
+    group.add_argument("--version", action="version", version=f"bids_group {__version__}")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+
+
+def _positive_int(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _positive_float(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+_positive_int.__name__ = "whole number above 0"
+_positive_float.__name__ = "number above 0"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the app.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        The command line without the program's name; None for that of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    logger = _start_logging("-v" in given or "--verbose" in given)
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        _run(given)
+    except BidsGroupError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        logger.error("interrupted; nothing was written")
+        return EXIT_INTERRUPTED
+    except MemoryError:
+        logger.error("out of memory; give a bound with --mem-gb, or use a larger machine")
+        return EXIT_OTHER
+    except OSError as error:
+        logger.error("%s: %s", error.filename or "I/O", error.strerror or error)
+        return ReadWriteError.exit_code
+    except Exception as error:  # noqa: BLE001 - the last line: a fault of this program, told as one
+        logger.error("this is a fault of bids_group, not of your data: %s\n%s", error, traceback.format_exc())
+        return EXIT_OTHER
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise InterruptedRunError("stopped by SIGTERM; nothing was written, run the same command again")
+
+
+def _start_logging(verbose: bool) -> logging.Logger:
+    logger = logging.getLogger("bids_group")
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+    logger.handlers.clear()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logger.addHandler(handler)
+    return logger
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        return f"bids_group: {level}{record.getMessage()}"
+
+
+def _run(given: list[str]) -> None:
+    parsed = make_parser().parse_args(given)
+    options_given = _check_arguments(parsed)
+    # numpy, nilearn and their friends take seconds to import; --help and a wrong command line must not wait for them.
+    from bids_group.outputs.provenance import LogLines
+    from bids_group.workflow import run
+
+    log = LogLines()
+    logging.getLogger("bids_group").addHandler(log)
+    report = run(_make_options(options_given, given), log)
+    if report is not None:
+        sys.stdout.write(f"{report}\n")
+
+
+def _check_arguments(parsed: argparse.Namespace) -> argparse.Namespace:
+    for name in NOT_AVAILABLE:
+        if getattr(parsed, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is not available in this version")
+    if parsed.analysis_level != ANALYSIS_LEVEL:
+        raise AnalysisLevelError(
+            f"the analysis level is {parsed.analysis_level!r}; this app has one: "
+            "bids_group BIDS_DIR OUTPUT_DIR group --model SPEC.json"
+        )
+    if parsed.model is None:
+        raise UsageError("--model SPEC.json is required")
+    if parsed.model == "auto":
+        raise UsageError("--model auto is not available in this version; write a spec")
+    return parsed
+
+
+def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
+    from bids_group.inputs.study import InputOptions
+    from bids_group.workflow import Options
+
+    inputs = InputOptions(
+        bids_dir=parsed.bids_dir.absolute(),
+        model=Path(parsed.model).absolute(),
+        derivatives=tuple(parsed.derivatives),
+        participants=tuple(dict.fromkeys(label.removeprefix("sub-") for label in parsed.participant_label)),
+        bids_filter_file=parsed.bids_filter_file,
+        database_dir=parsed.bids_database_dir,
+        mask=parsed.mask,
+        validate=not parsed.skip_bids_validation,
+    )
+    return Options(
+        inputs=inputs,
+        output_dir=parsed.output_dir.absolute(),
+        work_dir=parsed.work_dir,
+        n_threads=parsed.nprocs,
+        memory_gb=parsed.mem_gb,
+        dry_run=parsed.dry_run,
+        command=("bids_group", *given),
+    )

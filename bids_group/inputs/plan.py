@@ -1,0 +1,170 @@
+"""What is to be analysed, down to the last weight, before any map is read: one plan per model.
+
+A node is one model, or under ``GroupBy: ["contrast"]`` one for each contrast of the maps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bids_group.entities import ENTITY_SHORT_NAMES, to_label
+from bids_group.errors import SpecError
+from bids_group.inputs.cells import check_cells
+from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_differ
+from bids_group.inputs.design import DesignMatrix, build_design, check_repeated_measures, find_collinear
+from bids_group.inputs.query import InputTable
+from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.spec import NodeSpec
+from bids_group.inputs.strict import suggest
+from bids_group.inputs.transformations import apply_instructions
+from bids_group.inputs.variables import VariableTable
+
+FILE_ENTITIES = ("subject", "contrast", "desc", "stat")  # never shared by what is named after all inputs
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One model to fit.
+
+    Attributes
+    ----------
+    input_contrast : str or None
+        The contrast of the maps under ``GroupBy: ["contrast"]``.
+    rows : DataFrame
+        The maps, in the order of the design's rows.
+    entities : dict of str to str
+        What all maps share, by pybids' names.
+    design : DesignMatrix
+    contrasts : tuple of Contrast
+    warnings : tuple of str
+    """
+
+    input_contrast: str | None
+    rows: pd.DataFrame
+    entities: dict[str, str]
+    design: DesignMatrix
+    contrasts: tuple[Contrast, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """One node to analyse.
+
+    Attributes
+    ----------
+    node : NodeSpec
+    models : tuple of ModelPlan
+    excluded : DataFrame
+        The maps that are in none of its models, with `reason`.
+    """
+
+    node: NodeSpec
+    models: tuple[ModelPlan, ...]
+    excluded: pd.DataFrame
+
+
+def plan_node(node: NodeSpec, inputs: InputTable, participants: pd.DataFrame) -> NodePlan:
+    """Build and check the models of a node.
+
+    Raises
+    ------
+    SpecError, DataError
+        If anything about the design or the contrasts is not right.
+    """
+    warnings = check_cells(node, inputs.rows)
+    parts = [_plan_model(node, name, rows, participants) for name, rows in _group(node, inputs.rows)]
+    models = [model for model, _ in parts]
+    labels = [contrast.label for model in models for contrast in model.contrasts]
+    check_labels_differ(node, labels)
+    check_inferences(node, [contrast for model in models for contrast in model.contrasts])
+    reasons = {label: reason for _, excluded in parts for label, reason in excluded.items()}
+    filtered = inputs.rows.loc[list(reasons)].assign(reason=list(reasons.values()))
+    excluded = pd.concat([inputs.excluded, filtered], ignore_index=True) if len(filtered) else inputs.excluded
+    models = [_add_warnings(model, warnings) for model in models]
+    return NodePlan(node, tuple(models), excluded)
+
+
+def _group(node: NodeSpec, rows: pd.DataFrame) -> list[tuple[str | None, pd.DataFrame]]:
+    if not node.group_by:
+        return [(None, rows)]
+    return [(str(name), part) for name, part in rows.groupby("contrast", sort=True)]
+
+
+def _plan_model(
+    node: NodeSpec, input_contrast: str | None, rows: pd.DataFrame, participants: pd.DataFrame
+) -> tuple[ModelPlan, dict[Any, str]]:
+    table, excluded = apply_instructions(node.instructions, VariableTable(rows, participants))
+    design = build_design(node, table)
+    check_repeated_measures(node, table.rows, design)
+    contrasts = tuple(build_contrasts(node, design, input_contrast))
+    warnings = (*find_collinear(design), *_find_unnamed_contrasts(node, table.rows))
+    entities = find_shared_entities(table.rows)
+    return ModelPlan(input_contrast, table.rows, entities, design, contrasts, tuple(warnings)), excluded
+
+
+def _add_warnings(model: ModelPlan, warnings: Sequence[str]) -> ModelPlan:
+    return ModelPlan(
+        model.input_contrast,
+        model.rows,
+        model.entities,
+        model.design,
+        model.contrasts,
+        (*model.warnings, *warnings),
+    )
+
+
+def find_shared_entities(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the entities that have one value in all rows, in the order of BIDS."""
+    names = [name for name in ENTITY_SHORT_NAMES if name in rows and name not in FILE_ENTITIES]
+    return {name: rows[name].iloc[0] for name in names if rows[name].notna().all() and rows[name].nunique() == 1}
+
+
+def _find_unnamed_contrasts(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
+    """Warn of maps of a contrast that X leaves out while it names others: they would all be in the baseline."""
+    named = set(node.terms) & set(rows["contrast"])
+    unnamed = sorted(set(rows["contrast"]) - named)
+    if not named or not unnamed:
+        return []
+    return [
+        f"the maps of {', '.join(unnamed)} are in the model and have no column of their own; "
+        "if that is not meant, leave them out with Input"
+    ]
+
+
+def selects(inference: InferenceSpec, contrast: Contrast) -> bool:
+    """Return whether an entry of `Inference` is for a contrast, named as in the spec or by its label."""
+    return inference.contrasts is None or contrast.name in inference.contrasts or contrast.label in inference.contrasts
+
+
+def check_inferences(node: NodeSpec, contrasts: Sequence[Contrast]) -> None:
+    """Refuse entries of `Inference` that name no contrast, or whose outputs would have the same names.
+
+    Raises
+    ------
+    SpecError
+    """
+    known = {name for contrast in contrasts for name in (contrast.name, contrast.label)}
+    for entry in node.settings.inference:
+        for i, name in enumerate(entry.contrasts or ()):
+            if name not in known:
+                raise SpecError(
+                    f"{entry.path}.Contrasts[{i}]", f"there is no contrast {name!r}; {suggest(name, known)}"
+                )
+    for contrast in contrasts:
+        _check_labels_of_entries([entry for entry in node.settings.inference if selects(entry, contrast)], contrast)
+
+
+def _check_labels_of_entries(entries: Sequence[InferenceSpec], contrast: Contrast) -> None:
+    seen: dict[tuple[str, str], InferenceSpec] = {}
+    for entry in entries:
+        key = (entry.correction, to_label(entry.name).casefold())
+        if key in seen:
+            raise SpecError(
+                entry.path,
+                f"its outputs for the contrast {contrast.name!r} would have the names of {seen[key].path}; "
+                'give one of them a "Name"',
+            )
+        seen[key] = entry

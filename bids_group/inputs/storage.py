@@ -1,0 +1,53 @@
+"""Where the matrix of all maps is kept: in memory, or in a file where memory is bounded."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_group.errors import OutputError
+
+# The rest is for what is computed from the maps, block by block.
+SHARE_OF_MEMORY = 0.5
+
+Allocate = Callable[[tuple[int, int]], NDArray[np.float32]]
+
+
+@contextmanager
+def open_storage(work_dir: Path, memory_gb: float | None) -> Iterator[Allocate]:
+    """Offer a function that makes the matrix, and remove its file afterwards.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Made when a file is needed; removed with it if it was not there before.
+    memory_gb : float or None
+        The bound of memory, in units of 1e9 bytes; None for no bound.
+
+    Yields
+    ------
+    callable
+        From a shape to a float32 array of that shape.
+    """
+    folder = work_dir / "maps"
+    existed = work_dir.exists()
+
+    def allocate(shape: tuple[int, int]) -> NDArray[np.float32]:
+        n_bytes = shape[0] * shape[1] * np.dtype(np.float32).itemsize
+        if memory_gb is None or n_bytes <= SHARE_OF_MEMORY * memory_gb * 1e9:
+            return np.empty(shape, dtype=np.float32)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return np.lib.format.open_memmap(folder / "maps.npy", mode="w+", dtype=np.float32, shape=shape)
+        except OSError as error:
+            raise OutputError(f"{work_dir}: no room for the maps: {error.strerror}; name another --work-dir") from error
+
+    try:
+        yield allocate
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not existed:
+            shutil.rmtree(work_dir, ignore_errors=True)

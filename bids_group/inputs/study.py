@@ -1,0 +1,123 @@
+"""Everything that can be known before a map is read: the spec, the maps, the designs, the grids, the masks."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_group.errors import MissingInputError
+from bids_group.inputs.datasets import Dataset, find_datasets
+from bids_group.inputs.filters import Selection, read_bids_filter
+from bids_group.inputs.images import Grid, check_grids
+from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
+from bids_group.inputs.query import find_maps, find_mask_files
+from bids_group.inputs.settings import Settings
+from bids_group.inputs.spec import ModelSpec, read_spec
+from bids_group.inputs.variables import read_participants
+
+logger = logging.getLogger("bids_group")
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What the command line says of the inputs.
+
+    Attributes
+    ----------
+    bids_dir, model : Path
+    derivatives : tuple of str
+        ``PATH`` or ``NAME=PATH``.
+    participants : tuple of str
+        Labels without ``sub-``; empty for all.
+    bids_filter_file, database_dir, mask : Path or None
+    validate : bool
+        Whether inputs must have a sound dataset_description.json.
+    """
+
+    bids_dir: Path
+    model: Path
+    derivatives: tuple[str, ...] = ()
+    participants: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    database_dir: Path | None = None
+    mask: Path | None = None
+    validate: bool = True
+
+
+@dataclass(frozen=True)
+class NodeStudy:
+    """A planned node with what its maps' headers say.
+
+    Attributes
+    ----------
+    plan : NodePlan
+    grids : tuple of Grid
+        Of each model.
+    masks : tuple of Path
+        The given masks; empty where the maps alone define the mask.
+    """
+
+    plan: NodePlan
+    grids: tuple[Grid, ...]
+    masks: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that is ready to be computed.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+    datasets : tuple of Dataset
+    nodes : tuple of NodeStudy
+    warnings : tuple of str
+    """
+
+    spec: ModelSpec
+    datasets: tuple[Dataset, ...]
+    nodes: tuple[NodeStudy, ...]
+    warnings: tuple[str, ...]
+
+
+def list_map_paths(model: ModelPlan) -> list[Path]:
+    """Return the files of a model in the order of its rows."""
+    return [Path(path) for path in model.rows["path"]]
+
+
+def prepare_study(options: InputOptions, output_dir: Path) -> Study:
+    """Read the spec, find the maps, build and judge the designs, compare the grids.
+
+    Raises
+    ------
+    BidsGroupError
+        One of its kinds, for everything that is wrong with the inputs.
+    """
+    spec = read_spec(options.model)
+    search = find_datasets(options.bids_dir, options.derivatives, output_dir, validate=options.validate)
+    bids_filter = read_bids_filter(options.bids_filter_file) if options.bids_filter_file else {}
+    selection = Selection(spec.selection, options.participants, bids_filter)
+    inputs = find_maps(search.datasets, selection, database_dir=options.database_dir)
+    logger.info("found %d maps of %d subjects", len(inputs.rows), inputs.rows["subject"].nunique())
+    participants = read_participants([options.bids_dir, *(dataset.path for dataset in search.datasets)])
+    nodes = []
+    for node in spec.nodes:
+        plan = plan_node(node, inputs, participants)
+        grids = tuple(check_grids(list_map_paths(model)) for model in plan.models)
+        nodes.append(NodeStudy(plan, grids, _find_masks(node.settings, options, search.datasets)))
+    return Study(spec, search.datasets, tuple(nodes), search.warnings)
+
+
+def _find_masks(settings: Settings, options: InputOptions, datasets: tuple[Dataset, ...]) -> tuple[Path, ...]:
+    if options.mask is not None:
+        return (_check_file(options.mask, "--mask"),)
+    if settings.mask is None:
+        return ()
+    if isinstance(settings.mask, str):
+        return (_check_file(options.model.parent / settings.mask, f"{settings.path}.Mask"),)
+    return tuple(find_mask_files(datasets, settings.mask, database_dir=options.database_dir))
+
+
+def _check_file(path: Path, source: str) -> Path:
+    if not path.is_file():
+        raise MissingInputError(f"{source}: {path}: there is no such file")
+    return path

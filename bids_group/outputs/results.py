@@ -1,0 +1,95 @@
+"""What one model found, as it passes from the analysis to the tables, maps, figures and the summary."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bids_group.entities import to_label
+from bids_group.inputs.contrasts import Contrast
+from bids_group.inputs.design import DesignMatrix
+from bids_group.inputs.images import GroupData
+from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.spec import NodeSpec
+from bids_group.outputs.naming import CORRECTION_LABELS, ModelNames
+from bids_group.stats.correct import Inference
+from bids_group.stats.glm import Statistic
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """One correction of one contrast.
+
+    Attributes
+    ----------
+    spec : InferenceSpec
+        What was asked for.
+    inference : Inference
+        What was found.
+    """
+
+    spec: InferenceSpec
+    inference: Inference
+
+    @property
+    def label(self) -> str:
+        """Return the label in file names and results.tsv."""
+        return label_inference(self.spec)
+
+
+def label_inference(spec: InferenceSpec) -> str:
+    """Return the label of an entry's outputs: that of its correction, and its name."""
+    return CORRECTION_LABELS[spec.correction] + to_label(spec.name)
+
+
+@dataclass(frozen=True)
+class ContrastResult:
+    """One contrast, its statistic and all its corrections."""
+
+    contrast: Contrast
+    statistic: Statistic
+    inferences: tuple[InferenceResult, ...]
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """Everything that is written of one model.
+
+    Attributes
+    ----------
+    node : NodeSpec
+    names : ModelNames
+    rows : DataFrame
+        The maps, as in the design.
+    n_excluded : int
+        Effect maps that were found and are not in the model.
+    design : DesignMatrix
+    data : GroupData
+        Of the analysed voxels.
+    mask_sources : Mapping of str to Path
+        The given masks by BIDS URI or path; empty where the maps alone define the mask.
+    contrasts : tuple of ContrastResult
+    warnings : tuple of str
+    """
+
+    node: NodeSpec
+    names: ModelNames
+    rows: pd.DataFrame
+    n_excluded: int
+    design: DesignMatrix
+    data: GroupData
+    mask_sources: Mapping[str, Path]
+    contrasts: tuple[ContrastResult, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def has_repeated_measures(self) -> bool:
+        """Return whether a subject has more than one map."""
+        return bool(self.rows["subject"].duplicated().any())
+
+    @property
+    def is_in_mni_space(self) -> bool:
+        """Return whether the maps say that they are in an MNI space, or say nothing."""
+        space = self.names.entities.get("space")
+        return space is None or space.startswith("MNI")

@@ -1,0 +1,150 @@
+"""What stands in the JSON beside each map and table: what it is, made from what, and how."""
+
+from typing import Any
+
+import numpy as np
+
+from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
+from bids_group.stats.glm import UNFITTED_PART
+
+SMALLEST_P = float(np.finfo(np.float32).tiny)  # what a float32 map can hold; a p of 0 would be no p
+_STATMAP_TEXTS = {
+    "effect": ("Estimated effect c'b", "as the input maps"),
+    "variance": ("Estimated variance of the effect, c'(X'X)^- c s^2", "square of the unit of the input maps"),
+    "t": ("t, the effect divided by the square root of its variance", "t"),
+    "F": ("F = (Cb)'[C (X'X)^- C']^- (Cb) / (r s^2) with r the rank of the contrast", "F"),
+    "z": ("z of the same upper tail as the statistic, sf(z) = sf({test}); negative where p (upper tail) > 0.5", "z"),
+    "p": ("Uncorrected p, {sides}; 1 outside the analysis mask, at least {smallest:.2g}", "probability"),
+}
+_NEIGHBOURS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
+
+
+def describe_sources(model: ModelResult) -> dict[str, Any]:
+    """Return the BIDS URIs of everything that the maps of a model were made from."""
+    return {"Sources": [*model.rows["uri"], *model.mask_sources]}
+
+
+def describe_mask(model: ModelResult) -> dict[str, Any]:
+    """Describe the analysis mask."""
+    return {
+        "Description": f"Analysed voxels: {describe_mask_rule(model)}",
+        **describe_sources(model),
+        "Type": "Brain",
+        "NumberOfVoxels": int(model.data.mask.sum()),
+        "VoxelsMissing": model.data.n_voxels_missing,
+        "VoxelsWithoutResidualVariance": model.data.n_voxels_constant,
+    }
+
+
+def describe_mask_rule(model: ModelResult) -> str:
+    """Say in words which voxels are analysed."""
+    rule = f"finite and non-zero in all {len(model.rows)} maps"
+    if model.mask_sources:
+        names = ", ".join(path.name for path in model.mask_sources.values())
+        rule = f"within {names}, and {rule}"
+    if model.data.n_voxels_constant:
+        rule += f", with residual variance above {UNFITTED_PART:g} of the total"
+    return rule
+
+
+def describe_statmap(model: ModelResult, result: ContrastResult, stat: str) -> dict[str, Any]:
+    """Describe an unthresholded map of a contrast."""
+    text, units = _STATMAP_TEXTS[stat]
+    sides = "two-sided" if result.contrast.test == "t" else "upper tail"
+    text = text.format(test=result.contrast.test, sides=sides, smallest=SMALLEST_P)
+    return {
+        "Description": f"{text} (contrast {result.contrast.name})",
+        **describe_sources(model),
+        **_describe_test(model, result),
+        "Units": units,
+    }
+
+
+def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]:
+    statistic = result.statistic
+    dof = [statistic.dof_effect, statistic.dof] if statistic.test == "F" else [statistic.dof]
+    return {
+        "Contrast": result.contrast.name,
+        "Statistic": statistic.test,
+        "DegreesOfFreedom": dof,
+        "Model": "ordinary least squares",
+        "ErrorTerm": describe_error_term(model),
+        "ContrastWeights": [
+            {c: float(w) for c, w in zip(model.design.columns, row, strict=True) if w}
+            for row in result.contrast.weights
+        ],
+    }
+
+
+def describe_error_term(model: ModelResult) -> str:
+    """Say in words which error the effects are tested against."""
+    if model.has_repeated_measures:
+        return "pooled: one residual variance for all conditions, which assumes compound symmetry"
+    return "residual variance between subjects"
+
+
+def describe_inference(model: ModelResult, result: ContrastResult, entry: InferenceResult, kind: str) -> dict[str, Any]:
+    """Describe a map or table of one correction.
+
+    Parameters
+    ----------
+    kind : str
+        ``map``, ``logp``, ``dseg``, ``clusters`` or ``peaks``.
+    """
+    found = entry.inference
+    texts = {
+        "map": f"{result.contrast.test} where it survives, 0 elsewhere",
+        "logp": "-log10 of the corrected p of this entry's tail; the cluster extent does not act on it",
+        "dseg": "Ids of the surviving clusters, positive ones first, then by volume; as in the tables of this name",
+        "clusters": "The surviving clusters",
+        "peaks": "Local maxima of the surviving clusters, at least 8 mm apart within a cluster",
+    }
+    return {
+        "Description": f"{texts[kind]} (contrast {result.contrast.name}; {state_inference(entry)})",
+        **describe_sources(model),
+        **_describe_test(model, result),
+        "Correction": found.correction,
+        "Alpha": found.alpha,
+        "Tail": found.tail or "n/a",
+        "Threshold": none_if_nan(found.threshold),
+        "ThresholdUnit": found.threshold_unit,
+        "ThresholdZ": none_if_nan(found.threshold_z),
+        "ClusterExtent": found.cluster_extent,
+        "Connectivity": found.connectivity,
+        "Neighbourhood": f"voxels that share {_NEIGHBOURS[found.connectivity]}",
+        "SearchVolumeVoxels": len(result.statistic.value),
+    }
+
+
+def state_inference(entry: InferenceResult) -> str:
+    """Say in words what a correction controls, at which level."""
+    found = entry.inference
+    control = {
+        "none": "uncorrected p",
+        "fdr": "false discovery rate (Benjamini-Hochberg)",
+        "bonferroni": "familywise error (Bonferroni)",
+    }[found.correction]
+    tail = f", {found.tail}" if found.tail else ""
+    extent = f", clusters of at least {found.cluster_extent} voxels" if found.cluster_extent > 1 else ""
+    return f"{control} at most {found.alpha:g}{tail}{extent}"
+
+
+def none_if_nan(value: float) -> float | None:
+    """Return a number as JSON can hold it."""
+    return None if np.isnan(value) else float(value)
+
+
+def describe_columns(kind: str, test: str) -> dict[str, Any]:
+    """Describe the columns of a table of clusters or peaks."""
+    columns: dict[str, Any] = {
+        "cluster_id": {"Description": "Id of the cluster in the dseg map"},
+        "peak_x": {"Description": "World coordinate of the peak, left to right", "Units": "mm"},
+        "peak_y": {"Description": "World coordinate of the peak, posterior to anterior", "Units": "mm"},
+        "peak_z": {"Description": "World coordinate of the peak, inferior to superior", "Units": "mm"},
+        "peak_value": {"Description": f"{test} at the peak"},
+        "volume_mm": {"Description": "Volume of the cluster", "Units": "mm^3"},
+    }
+    if kind == "clusters":
+        columns["cluster_mean"] = {"Description": f"Mean {test} over the cluster"}
+        columns["n_voxels"] = {"Description": "Voxels of the cluster"}
+    return columns

@@ -1,0 +1,115 @@
+"""The machine-readable summary of a model, from which the report is made, and the record of how it was run."""
+
+from typing import Any
+
+import numpy as np
+
+from bids_group.inputs.contrasts import Contrast
+from bids_group.outputs.derivatives import list_statmaps, name_inference_files
+from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
+from bids_group.outputs.sidecars import describe_error_term, describe_mask_rule, none_if_nan, state_inference
+from bids_group.outputs.tables import find_peak, to_millimetres
+
+BRAIN_FIGURES = ("ortho", "glassbrain")
+
+
+def summarise_model(model: ModelResult) -> dict[str, Any]:
+    """Return everything that can be said of a model in numbers and names of files.
+
+    Names of files are relative to the folder of the node.
+    """
+    node = model.node
+    return {
+        "Node": node.name,
+        "InputContrast": model.names.input_contrast,
+        "Entities": dict(model.names.entities),
+        "Maps": len(model.rows),
+        "Subjects": sorted(model.rows["subject"].unique()),
+        "Excluded": model.n_excluded,
+        "ErrorTerm": node.settings.error_term if model.has_repeated_measures else None,
+        "ErrorTermText": describe_error_term(model),
+        "X": list(node.terms) or None,
+        "Formula": node.formula.text if node.formula else None,
+        "Design": _summarise_design(model),
+        "ContrastWeights": {"File": model.names.contrasts, "Figure": model.names.design_figure("contrasts")},
+        "Mask": _summarise_mask(model),
+        "Connectivity": node.settings.connectivity,
+        "Warnings": list(model.warnings),
+        "Contrasts": [_summarise_contrast(model, result) for result in model.contrasts],
+    }
+
+
+def _summarise_design(model: ModelResult) -> dict[str, Any]:
+    return {
+        "File": model.names.design,
+        "Figure": model.names.design_figure("design"),
+        "Columns": model.design.columns,
+        "Rows": len(model.rows),
+        "Rank": model.design.rank,
+        "ResidualDof": model.design.dof,
+        "DependentColumns": list(model.design.dependent_columns),
+    }
+
+
+def _summarise_mask(model: ModelResult) -> dict[str, Any]:
+    data = model.data
+    n_voxels = int(data.mask.sum())
+    return {
+        "File": model.names.mask,
+        "Voxels": n_voxels,
+        "VoxelSizeMm": [round(size, 4) for size in data.grid.voxel_sizes],
+        "VolumeMl": round(n_voxels * data.grid.voxel_volume / 1000, 3),
+        "Source": describe_mask_rule(model),
+        "VoxelsMissing": data.n_voxels_missing,
+        "VoxelsConstant": data.n_voxels_constant,
+    }
+
+
+def _summarise_contrast(model: ModelResult, result: ContrastResult) -> dict[str, Any]:
+    contrast: Contrast = result.contrast
+    dof = float(np.ravel(result.statistic.dof)[0])
+    return {
+        "Label": contrast.label,
+        "Name": contrast.name,
+        "Test": contrast.test,
+        "Dof": [dof] if contrast.test == "t" else [float(np.ravel(result.statistic.dof_effect)[0]), dof],
+        "Maps": {stat: model.names.statmap(contrast.label, stat) for stat in list_statmaps(result)},
+        "Inferences": [_summarise_inference(model, result, entry) for entry in result.inferences],
+    }
+
+
+def _summarise_inference(model: ModelResult, result: ContrastResult, entry: InferenceResult) -> dict[str, Any]:
+    found, names, label = entry.inference, model.names, result.contrast.label
+    return {
+        "Label": entry.label,
+        "Statement": state_inference(entry),
+        "Correction": found.correction,
+        "Alpha": found.alpha,
+        "Tail": found.tail,
+        "Threshold": none_if_nan(found.threshold),
+        "ThresholdUnit": found.threshold_unit,
+        "ThresholdZ": none_if_nan(found.threshold_z),
+        "ClusterExtent": found.cluster_extent,
+        "RemovedClusters": found.clusters.n_removed_clusters,
+        "RemovedVoxels": found.clusters.n_removed_voxels,
+        "Voxels": int(found.survives.sum()),
+        "Clusters": len(found.clusters.peak),
+        "Peak": _summarise_peak(model, result, entry),
+        "Files": name_inference_files(names, result, entry),
+        "Figures": {kind: names.figure(label, entry.label, kind) for kind in list_brain_figures(model)},
+    }
+
+
+def list_brain_figures(model: ModelResult) -> tuple[str, ...]:
+    """Return the kinds of brain figures of each result; a glass brain has the shape of MNI space."""
+    return BRAIN_FIGURES if model.is_in_mni_space else BRAIN_FIGURES[:1]
+
+
+def _summarise_peak(model: ModelResult, result: ContrastResult, entry: InferenceResult) -> dict[str, Any] | None:
+    peak = find_peak(result, entry)
+    if peak is None:
+        return None
+    return {
+        "Value": float(result.statistic.value[peak]),
+        "Xyz": to_millimetres(np.array([peak]), model)[0].tolist(),
+    }

@@ -1,0 +1,186 @@
+"""The tables: inputs, design, contrasts, results, clusters and peaks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bids_group.entities import ENTITY_SHORT_NAMES
+from bids_group.inputs.contrasts import Contrast
+from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
+from bids_group.stats.clusters import ClusterSet, find_local_maxima
+
+SUB_PEAK_DISTANCE_MM = 8.0  # as SPM lists local maxima
+FLOAT_FORMAT = "%.10g"
+MISSING = "n/a"
+
+
+def write_tsv(table: pd.DataFrame) -> bytes:
+    """Return a table as BIDS writes it: tabs, a header, n/a, ten significant digits."""
+    text: str = table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=FLOAT_FORMAT, lineterminator="\n")
+    return text.encode()
+
+
+def list_inputs(rows: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
+    """List every map that was found, in the design or not.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The maps of all models of a node, with `design_row` (from 0; of its own model under GroupBy) and
+        `n_voxels_missing`.
+    excluded : DataFrame
+        The maps that are not analysed, with `reason`.
+
+    Returns
+    -------
+    DataFrame
+        Columns: design_row, the entities in use, file (BIDS URI), included (yes or no), reason, n_voxels_missing.
+    """
+    included = rows.assign(included="yes", reason=None)
+    left_out = excluded.assign(included="no", design_row=None, n_voxels_missing=None)
+    table = pd.concat([included, left_out], ignore_index=True) if len(left_out) else included
+    entities = [name for name in ENTITY_SHORT_NAMES if name in table and table[name].notna().any()]
+    table = table.rename(columns={"uri": "file"})
+    table["design_row"] = table["design_row"].astype("Int64")
+    table["n_voxels_missing"] = table["n_voxels_missing"].astype("Int64")
+    return table[["design_row", *entities, "file", "included", "reason", "n_voxels_missing"]]
+
+
+def list_contrast_weights(contrasts: list[Contrast], columns: list[str]) -> pd.DataFrame:
+    """List the weights of contrasts, one line per row of a contrast.
+
+    Returns
+    -------
+    DataFrame
+        Columns: contrast (label), name, test, row (from 0), then the design's columns.
+    """
+    lines = [
+        {"contrast": one.label, "name": one.name, "test": one.test, "row": i, **dict(zip(columns, row, strict=True))}
+        for one in contrasts
+        for i, row in enumerate(one.weights)
+    ]
+    return pd.DataFrame(lines, columns=["contrast", "name", "test", "row", *columns])
+
+
+def to_millimetres(voxels: NDArray[np.integer], model: ModelResult) -> NDArray[np.float64]:
+    """Turn indices of mask voxels into world coordinates.
+
+    Parameters
+    ----------
+    voxels : ndarray of int, shape (n,)
+        Positions among the voxels of the mask.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 3)
+        In mm, rounded to a hundredth.
+    """
+    indices = np.argwhere(model.data.mask)[voxels]
+    affine = model.data.grid.affine
+    return np.round(indices @ affine[:3, :3].T + affine[:3, 3], 2) + 0.0  # no -0.0
+
+
+def list_clusters(model: ModelResult, result: ContrastResult, inference: InferenceResult) -> pd.DataFrame:
+    """List the surviving clusters, in the order of their ids.
+
+    Returns
+    -------
+    DataFrame
+        Columns: cluster_id, peak_x, peak_y, peak_z (mm), cluster_mean (of the statistic), volume_mm (cubic mm),
+        peak_value, n_voxels.
+    """
+    clusters = inference.inference.clusters
+    return pd.DataFrame(
+        {
+            "cluster_id": np.arange(1, len(clusters.peak) + 1),
+            **_coordinate_columns(clusters.peak, model),
+            "cluster_mean": clusters.mean,
+            "volume_mm": clusters.n_voxels * model.data.grid.voxel_volume,
+            "peak_value": result.statistic.value[clusters.peak],
+            "n_voxels": clusters.n_voxels,
+        }
+    )
+
+
+def list_peaks(model: ModelResult, result: ContrastResult, inference: InferenceResult) -> pd.DataFrame:
+    """List the local maxima of the surviving clusters, at least 8 mm apart within one.
+
+    Returns
+    -------
+    DataFrame
+        Columns: cluster_id, peak_x, peak_y, peak_z (mm), peak_value, volume_mm (of the cluster, cubic mm).
+    """
+    clusters: ClusterSet = inference.inference.clusters
+    ids, voxels = find_local_maxima(
+        result.statistic.value,
+        clusters,
+        model.data.mask,
+        model.data.grid.affine,
+        min_distance_mm=SUB_PEAK_DISTANCE_MM,
+    )
+    return pd.DataFrame(
+        {
+            "cluster_id": ids,
+            **_coordinate_columns(voxels, model),
+            "peak_value": result.statistic.value[voxels],
+            "volume_mm": clusters.n_voxels[ids - 1] * model.data.grid.voxel_volume,
+        }
+    )
+
+
+def _coordinate_columns(voxels: NDArray[np.integer], model: ModelResult) -> dict[str, NDArray[np.float64]]:
+    return dict(zip(("peak_x", "peak_y", "peak_z"), to_millimetres(voxels, model).T, strict=True))
+
+
+def find_peak(result: ContrastResult, inference: InferenceResult) -> int | None:
+    """Return the surviving voxel with the largest absolute statistic, or None where nothing survived."""
+    peaks = inference.inference.clusters.peak
+    return int(peaks[np.argmax(np.abs(result.statistic.value[peaks]))]) if len(peaks) else None
+
+
+def list_results(models: Sequence[ModelResult]) -> pd.DataFrame:
+    """List every contrast and correction of a node.
+
+    Returns
+    -------
+    DataFrame
+        One row per contrast x correction; the columns of the interface, then cluster_extent (voxels), dof_effect, dof
+        and n_voxels_tested.
+    """
+    return pd.DataFrame(
+        [
+            _describe_result(model, result, inference)
+            for model in models
+            for result in model.contrasts
+            for inference in result.inferences
+        ]
+    )
+
+
+def _describe_result(model: ModelResult, result: ContrastResult, inference: InferenceResult) -> dict[str, object]:
+    found = inference.inference
+    peak = find_peak(result, inference)
+    xyz = [None] * 3 if peak is None else to_millimetres(np.array([peak]), model)[0]
+    return {
+        "contrast": result.contrast.label,
+        "test": result.contrast.test,
+        "correction": inference.label,
+        "tail": found.tail,
+        "alpha": found.alpha,
+        "threshold": found.threshold,
+        "n_voxels": int(found.survives.sum()),
+        "n_clusters": len(found.clusters.peak),
+        "peak_value": None if peak is None else result.statistic.value[peak],
+        **dict(zip(("peak_x", "peak_y", "peak_z"), xyz, strict=True)),
+        "n_permutations": None,
+        "exact": None,
+        "threshold_z": found.threshold_z,
+        "threshold_unit": found.threshold_unit,
+        "cluster_threshold": None,
+        "cluster_extent": found.cluster_extent,
+        "dof_effect": result.statistic.dof_effect,
+        "dof": result.statistic.dof,
+        "n_voxels_tested": len(result.statistic.value),
+    }

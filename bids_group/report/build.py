@@ -1,0 +1,142 @@
+"""The report: one HTML file that needs no other, made from what stands in the output folder."""
+
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bids_group.errors import DataError
+from bids_group.outputs import naming
+from bids_group.report import wording
+from bids_group.report.collect import (
+    INCLUDED,
+    INCLUDED_COLUMN,
+    MISSING,
+    ContrastRecord,
+    InferenceRecord,
+    ModelRecord,
+    NodeRecord,
+    RunRecord,
+    Table,
+    collect_run,
+)
+
+MOST_CLUSTERS = 20
+WORDING_VERBS = ("format_", "describe_", "name_", "is_")
+MOST_DEPENDENT_COLUMNS = 12
+
+
+@dataclass(frozen=True)
+class _Excerpt:
+    """The first rows of a table, and how many follow."""
+
+    rows: tuple[tuple[str, ...], ...]
+    n_left: int
+
+
+def build_report(output_dir: Path, model: str) -> str:
+    """Render the report of one model from what stands in the output folder.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The folder that the analysis was written to; only read.
+    model : str
+        The model's name in its spec.
+
+    Returns
+    -------
+    str
+        A whole HTML document without any reference to the network. Its links are relative to `output_dir`.
+
+    Raises
+    ------
+    MissingInputError
+        A file that the records name is not there.
+    DataError
+        A record does not parse, or lacks a key.
+    """
+    run = collect_run(output_dir, model)
+    return _load_templates().get_template("report.html.j2").render(run=run)
+
+
+@cache
+def _load_templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("bids_group.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    functions = (
+        *(getattr(wording, name) for name in dir(wording) if name.startswith(WORDING_VERBS)),
+        *(_anchor_node, _anchor_model, _anchor_contrast, _anchor_inference),
+        *(_title_model, _excerpt_clusters, _excerpt_excluded, _list_models, _list_warnings, _shorten_list),
+    )
+    environment.filters |= {function.__name__.lstrip("_"): function for function in functions}
+    environment.filters["shell_join"] = shlex.join
+    return environment
+
+
+# Anchors: labels are alphanumeric, so the double hyphen between them keeps every id unique.
+
+
+def _anchor_node(node: NodeRecord) -> str:
+    return f"node--{naming.to_label(node.name)}"
+
+
+def _anchor_model(model: ModelRecord) -> str:
+    parts = ["model", naming.to_label(model.node)]
+    return "--".join(parts if model.input_contrast is None else [*parts, naming.to_label(model.input_contrast)])
+
+
+def _anchor_contrast(contrast: ContrastRecord, model: ModelRecord) -> str:
+    return f"{_anchor_model(model)}--contrast--{naming.to_label(contrast.label)}"
+
+
+def _anchor_inference(inference: InferenceRecord, contrast: ContrastRecord, model: ModelRecord) -> str:
+    return f"{_anchor_contrast(contrast, model)}--{naming.to_label(inference.label)}"
+
+
+def _title_model(model: ModelRecord) -> str:
+    return model.node if model.input_contrast is None else f"{model.node}, input {model.input_contrast}"
+
+
+def _list_models(run: RunRecord) -> list[ModelRecord]:
+    return [model for node in run.nodes for model in node.models]
+
+
+def _list_warnings(run: RunRecord) -> list[tuple[str, str]]:
+    """Pair every warning with the model it is about (empty: the run), each said once."""
+    of_models = [(_title_model(model), warning) for model in _list_models(run) for warning in model.warnings]
+    said = {warning for _, warning in of_models}
+    return [("", warning) for warning in run.warnings if warning not in said] + list(dict.fromkeys(of_models))
+
+
+def _excerpt_clusters(table: Table) -> _Excerpt:
+    return _Excerpt(table.rows[:MOST_CLUSTERS], max(0, len(table.rows) - MOST_CLUSTERS))
+
+
+def _shorten_list(names: tuple[str, ...]) -> str:
+    left = len(names) - MOST_DEPENDENT_COLUMNS
+    shown = ", ".join(names[:MOST_DEPENDENT_COLUMNS])
+    return f"{shown} and {left} more" if left > 0 else shown
+
+
+def _excerpt_excluded(table: Table) -> Table:
+    """Return the rows of inputs.tsv that were not analysed, without the columns that say nothing of them."""
+    if INCLUDED_COLUMN not in table.columns:
+        raise DataError(f"{table.file.href}: no column {INCLUDED_COLUMN}; run the analysis again to rewrite it")
+    included = table.columns.index(INCLUDED_COLUMN)
+    rows = [row for row in table.rows if row[included] != INCLUDED]
+    kept = [
+        position
+        for position in range(len(table.columns))
+        if position != included and any(row[position] not in ("", MISSING) for row in rows)
+    ]
+    columns = tuple(table.columns[position] for position in kept)
+    return Table(table.file, columns, tuple(tuple(row[position] for position in kept) for row in rows))

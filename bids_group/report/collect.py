@@ -1,0 +1,373 @@
+"""What stands on disk of a finished analysis, read into frozen records: the report is made from these alone.
+
+    RunRecord            logs/model-<Model>_provenance.json
+    └── NodeRecord       node-<Node>/: inputs.tsv, results.tsv
+        └── ModelRecord  [contrast-<In>_]model.json, one per input contrast under GroupBy ["contrast"]
+            └── ContrastRecord
+                └── InferenceRecord, with its figures and its table of clusters
+
+Names are taken from the records, never parsed. Every link is relative to the output folder, where the report stands.
+"""
+
+import base64
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from bids_group.errors import DataError, MissingInputError
+from bids_group.outputs import naming
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+INCLUDED_COLUMN = "included"  # of inputs.tsv
+INCLUDED = "yes"  # what stands there for a map that was analysed
+MISSING = "n/a"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the analysis: its name in its node's folder, and the link to it."""
+
+    name: str
+    href: str
+
+
+@dataclass(frozen=True)
+class StoredFigure:
+    """A PNG file, ready to stand inside the report; width and height in pixels."""
+
+    file: StoredFile
+    data_uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """A tab-separated file, every cell as it is written there."""
+
+    file: StoredFile
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The largest absolute statistic among the survivors, and where it is (mm)."""
+
+    value: float
+    xyz: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class InferenceRecord:
+    """One correction of one contrast. `tail` is None for F, `threshold` where there is none."""
+
+    label: str
+    correction: str
+    alpha: float
+    tail: str | None
+    threshold: float | None
+    threshold_unit: str
+    threshold_z: float | None
+    cluster_extent: int
+    removed_clusters: int
+    removed_voxels: int
+    n_voxels: int
+    n_clusters: int
+    peak: Peak | None
+    files: Mapping[str, StoredFile]
+    figures: Mapping[str, StoredFigure]
+    clusters: Table | None
+
+
+@dataclass(frozen=True)
+class ContrastRecord:
+    """One contrast: `test` is ``t`` or ``F``, `dof` has one value or two."""
+
+    label: str
+    name: str
+    test: str
+    dof: tuple[float, ...]
+    maps: Mapping[str, StoredFile]
+    inferences: tuple[InferenceRecord, ...]
+
+
+@dataclass(frozen=True)
+class DesignRecord:
+    """The design matrix in numbers, its file and its picture."""
+
+    file: StoredFile
+    figure: StoredFigure | None
+    columns: tuple[str, ...]
+    n_rows: int
+    rank: int
+    residual_dof: float
+    dependent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MaskRecord:
+    """The analysis mask; sizes in mm and mL."""
+
+    file: StoredFile
+    n_voxels: int
+    voxel_size: tuple[float, ...]
+    volume: float
+    source: str
+    n_missing: int
+    n_constant: int
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """One fitted model."""
+
+    node: str
+    input_contrast: str | None
+    entities: Mapping[str, str]
+    n_maps: int
+    subjects: tuple[str, ...]
+    n_excluded: int
+    error_term: str | None
+    terms: tuple[str, ...]
+    formula: str | None
+    design: DesignRecord
+    weights_file: StoredFile
+    weights_figure: StoredFigure | None
+    mask: MaskRecord
+    connectivity: int
+    warnings: tuple[str, ...]
+    contrasts: tuple[ContrastRecord, ...]
+    file: StoredFile
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """A node's folder: its models, the inputs they share and all their results."""
+
+    name: str
+    folder: str
+    inputs: Table
+    results: Table
+    models: tuple[ModelRecord, ...]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How a model was run, and everything it made."""
+
+    model: str
+    description: str | None
+    version: str
+    command: tuple[str, ...]
+    python: str
+    packages: Mapping[str, str]
+    datasets: Mapping[str, str]
+    warnings: tuple[str, ...]
+    nodes: tuple[NodeRecord, ...]
+    files: tuple[StoredFile, ...]
+
+
+def collect_run(output_dir: Path, model: str) -> RunRecord:
+    """Read everything that the report of a model is made from.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The folder that the analysis was written to.
+    model : str
+        The model's name in its spec.
+
+    Returns
+    -------
+    RunRecord
+
+    Raises
+    ------
+    MissingInputError
+        A file that the records name is not there.
+    DataError
+        A record does not parse, or lacks a key.
+    """
+    folder = _Folder(output_dir, "")
+    name = naming.provenance_name(model)
+    record = folder.read_json(name)
+    with _name_missing_key(output_dir / name):
+        return RunRecord(
+            model=record["Model"],
+            description=record.get("Description"),
+            version=record["Version"],
+            command=tuple(record["Command"]),
+            python=record["Python"],
+            packages=record["Packages"],
+            datasets=record["Datasets"],
+            warnings=tuple(record["Warnings"]),
+            nodes=tuple(_collect_node(output_dir, node) for node in record["Nodes"]),
+            files=folder.refer_existing(naming.spec_name(model), name, naming.log_name(model)),
+        )
+
+
+@contextmanager
+def _name_missing_key(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        raise DataError(f"{path}: the key {error} is missing; run the analysis again to rewrite it") from error
+
+
+class _Folder:
+    """A folder whose files are read and linked to."""
+
+    def __init__(self, output_dir: Path, name: str) -> None:
+        self._output_dir = output_dir
+        self._name = name
+
+    def path(self, name: str) -> Path:
+        path = self._output_dir / self._name / name
+        if not path.is_file():
+            raise MissingInputError(
+                f"{path} is not there, but the report needs it; run the analysis again to rewrite it"
+            )
+        return path
+
+    def refer(self, name: str) -> StoredFile:
+        return StoredFile(name, quote(f"{self._name}/{name}" if self._name else name))
+
+    def refer_all(self, names: Mapping[str, str | None]) -> dict[str, StoredFile]:
+        return {kind: self.refer(name) for kind, name in names.items() if name is not None}
+
+    def refer_existing(self, *names: str) -> tuple[StoredFile, ...]:
+        return tuple(self.refer(name) for name in names if (self._output_dir / self._name / name).is_file())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        path = self.path(name)
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} is not JSON ({error}); run the analysis again to rewrite it") from error
+        return record
+
+    def read_table(self, name: str) -> Table:
+        frame = pd.read_csv(self.path(name), sep="\t", dtype=str, keep_default_na=False)
+        rows = tuple(tuple(row) for row in frame.itertuples(index=False, name=None))
+        return Table(self.refer(name), tuple(frame.columns), rows)
+
+    def read_figure(self, name: str) -> StoredFigure:
+        path = self.path(name)
+        data = path.read_bytes()
+        if not data.startswith(PNG_SIGNATURE):
+            raise DataError(f"{path} is not a PNG file; run the analysis again to rewrite it")
+        width, height = struct.unpack(">II", data[16:24])  # of the IHDR chunk, which always comes first
+        uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+        return StoredFigure(self.refer(name), uri, width, height)
+
+    def read_figures(self, names: Mapping[str, str | None]) -> dict[str, StoredFigure]:
+        return {kind: self.read_figure(name) for kind, name in names.items() if name is not None}
+
+
+def _collect_node(output_dir: Path, node: Mapping[str, Any]) -> NodeRecord:
+    folder = _Folder(output_dir, node["Folder"])
+    models = []
+    for name in node["Models"]:
+        record = folder.read_json(name)
+        with _name_missing_key(folder.path(name)):
+            models.append(_collect_model(folder, name, record))
+    return NodeRecord(
+        name=node["Name"],
+        folder=node["Folder"],
+        inputs=folder.read_table(naming.INPUTS),
+        results=folder.read_table(naming.RESULTS),
+        models=tuple(models),
+    )
+
+
+def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> ModelRecord:
+    weights = record["ContrastWeights"]
+    return ModelRecord(
+        node=record["Node"],
+        input_contrast=record["InputContrast"],
+        entities=record["Entities"],
+        n_maps=record["Maps"],
+        subjects=tuple(record["Subjects"]),
+        n_excluded=record["Excluded"],
+        error_term=record["ErrorTerm"],
+        terms=tuple(str(term) for term in record["X"] or ()),
+        formula=record["Formula"],
+        design=_collect_design(folder, record["Design"]),
+        weights_file=folder.refer(weights["File"]),
+        weights_figure=_read_optional(folder, weights.get("Figure")),
+        mask=_collect_mask(folder, record["Mask"]),
+        connectivity=record["Connectivity"],
+        warnings=tuple(record["Warnings"]),
+        contrasts=tuple(_collect_contrast(folder, contrast) for contrast in record["Contrasts"]),
+        file=folder.refer(name),
+    )
+
+
+def _read_optional(folder: _Folder, name: str | None) -> StoredFigure | None:
+    return None if name is None else folder.read_figure(name)
+
+
+def _collect_design(folder: _Folder, record: Mapping[str, Any]) -> DesignRecord:
+    return DesignRecord(
+        file=folder.refer(record["File"]),
+        figure=_read_optional(folder, record.get("Figure")),
+        columns=tuple(record["Columns"]),
+        n_rows=record["Rows"],
+        rank=record["Rank"],
+        residual_dof=record["ResidualDof"],
+        dependent_columns=tuple(record["DependentColumns"]),
+    )
+
+
+def _collect_mask(folder: _Folder, record: Mapping[str, Any]) -> MaskRecord:
+    return MaskRecord(
+        file=folder.refer(record["File"]),
+        n_voxels=record["Voxels"],
+        voxel_size=tuple(record["VoxelSizeMm"]),
+        volume=record["VolumeMl"],
+        source=record["Source"],
+        n_missing=record["VoxelsMissing"],
+        n_constant=record["VoxelsConstant"],
+    )
+
+
+def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRecord:
+    return ContrastRecord(
+        label=record["Label"],
+        name=record["Name"],
+        test=record["Test"],
+        dof=tuple(record["Dof"]),
+        maps=folder.refer_all(record["Maps"]),
+        inferences=tuple(_collect_inference(folder, inference) for inference in record["Inferences"]),
+    )
+
+
+def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceRecord:
+    files = record["Files"]
+    peak = record["Peak"]
+    return InferenceRecord(
+        label=record["Label"],
+        correction=record["Correction"],
+        alpha=record["Alpha"],
+        tail=record["Tail"],
+        threshold=record["Threshold"],
+        threshold_unit=record["ThresholdUnit"],
+        threshold_z=record["ThresholdZ"],
+        cluster_extent=record["ClusterExtent"],
+        removed_clusters=record["RemovedClusters"],
+        removed_voxels=record["RemovedVoxels"],
+        n_voxels=record["Voxels"],
+        n_clusters=record["Clusters"],
+        peak=None if peak is None else Peak(peak["Value"], tuple(peak["Xyz"])),
+        files=folder.refer_all(files),
+        figures=folder.read_figures(record["Figures"]),
+        clusters=folder.read_table(files["clusters"]) if files.get("clusters") else None,
+    )

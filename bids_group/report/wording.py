@@ -1,0 +1,239 @@
+"""How the report says things: numbers with their digits and units, settings as words.
+
+Every function here is a filter of the templates: a value or record in, plain text out. Nothing is escaped here; the
+templates escape everything.
+"""
+
+from collections.abc import Sequence
+
+from bids_group.report.collect import ContrastRecord, InferenceRecord, ModelRecord, Peak, RunRecord
+
+CORRECTION_WORDS = {
+    "none": "uncorrected",
+    "bonferroni": "Bonferroni, family-wise error over voxels",
+    "fdr": "Benjamini-Hochberg, false discovery rate over voxels",
+}
+LEVEL_SYMBOLS = {"none": "p", "fdr": "q"}
+NEIGHBOUR_WORDS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
+MAP_WORDS = {
+    "effect": "effect",
+    "variance": "variance of the effect",
+    "t": "t statistic",
+    "F": "F statistic",
+    "z": "z score",
+    "p": "p value",
+}
+FILE_WORDS = {
+    "map": "surviving statistic",
+    "logp": "-log10 corrected p",
+    "dseg": "cluster ids",
+    "clusters": "clusters",
+    "peaks": "peaks",
+}
+COLUMN_WORDS = {
+    "cluster_id": "Cluster",
+    "peak_id": "Peak",
+    "peak_x": "x (mm)",
+    "peak_y": "y (mm)",
+    "peak_z": "z (mm)",
+    "volume_mm": "Volume (mm³)",
+    "n_voxels": "Voxels",
+}
+COORDINATE_COLUMNS = ("peak_x", "peak_y", "peak_z")
+WHOLE_COLUMNS = ("volume_mm", "n_voxels")
+STATISTIC_COLUMNS = {"peak_value": "Peak", "cluster_mean": "Mean"}  # in units of the test's statistic
+FEWEST_PLAIN_DECIMAL = 0.01  # smaller numbers show as 0.00 with two decimals
+
+
+def format_number(value: float) -> str:
+    """Write a number with two decimals, or two significant digits where that would show nothing.
+
+    Examples
+    --------
+    >>> format_number(3.3734), format_number(0.00042), format_number(12)
+    ('3.37', '0.00042', '12.00')
+    """
+    small = value != 0 and abs(value) < FEWEST_PLAIN_DECIMAL
+    return f"{value:.2g}" if small else f"{value:,.2f}"
+
+
+def format_plain(value: float) -> str:
+    """Write a number with no more digits than it needs, at most one decimal.
+
+    Examples
+    --------
+    >>> format_plain(120.0), format_plain(29.4321), format_plain(-48)
+    ('120', '29.4', '-48')
+    """
+    return f"{round(value, 1):,.1f}".removesuffix(".0")
+
+
+def format_count(count: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    Examples
+    --------
+    >>> format_count(1, "voxel"), format_count(54000, "voxel")
+    ('1 voxel', '54,000 voxels')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_cell(text: str, column: str) -> str:
+    """Write a cell of a table of clusters with the digits that its column deserves.
+
+    Examples
+    --------
+    >>> format_cell("9.13181", "peak_value"), format_cell("-48.0", "peak_y"), format_cell("n/a", "peak_x")
+    ('9.13', '-48', 'n/a')
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    if column in COORDINATE_COLUMNS:
+        return format_plain(value)
+    if column in WHOLE_COLUMNS:
+        return f"{value:,.0f}"
+    return format_number(value) if column in STATISTIC_COLUMNS else text
+
+
+def is_numeric(column: str) -> bool:
+    """Tell whether a column of a table of clusters holds numbers, to be set flush right."""
+    return column == "cluster_id" or column in (*COORDINATE_COLUMNS, *WHOLE_COLUMNS, *STATISTIC_COLUMNS)
+
+
+def name_column(column: str, test: str) -> str:
+    """Return the heading of a column of a table of clusters, with its unit."""
+    if column in STATISTIC_COLUMNS:
+        return f"{STATISTIC_COLUMNS[column]} {test}"
+    return COLUMN_WORDS.get(column, column.replace("_", " "))
+
+
+def name_map(kind: str) -> str:
+    """Return what a contrast's map shows."""
+    return MAP_WORDS.get(kind, kind)
+
+
+def name_file(kind: str) -> str:
+    """Return what a correction's file holds."""
+    return FILE_WORDS.get(kind, kind)
+
+
+def describe_coordinates(peak: Peak) -> str:
+    """Write where a peak is, such as ``(42, -48, -20)``."""
+    return "(" + ", ".join(format_plain(value) for value in peak.xyz) + ")"
+
+
+def describe_test(contrast: ContrastRecord) -> str:
+    """Say which test a contrast is and its degrees of freedom."""
+    dof = " and ".join(format_plain(value) for value in contrast.dof)
+    return f"{contrast.test} test with {dof} degree{'' if dof == '1' else 's'} of freedom"
+
+
+def describe_dof(contrast: ContrastRecord) -> str:
+    """Write the test as papers do, such as ``t(120)`` or ``F(4, 120)``."""
+    return f"{contrast.test}({', '.join(format_plain(value) for value in contrast.dof)})"
+
+
+def describe_level(inference: InferenceRecord) -> str:
+    """Write the level of a correction: of p uncorrected, of q for the false discovery rate, else alpha."""
+    return f"{LEVEL_SYMBOLS.get(inference.correction, 'α')} = {inference.alpha:g}"
+
+
+def describe_correction(inference: InferenceRecord) -> str:
+    """Say what a correction controls, and at which level."""
+    words = CORRECTION_WORDS.get(inference.correction, inference.correction)
+    return f"{words}, {describe_level(inference)}"
+
+
+def describe_tail(inference: InferenceRecord) -> str:
+    """Say in which direction a test looked and what that does to its level."""
+    half = f"{inference.alpha / 2:g} in each direction"
+    words = {
+        "two-sided": f"two-sided, {half}",
+        "positive": "positive effects only",
+        "negative": "negative effects only",
+    }
+    return "upper tail" if inference.tail is None else words.get(inference.tail, inference.tail)
+
+
+def describe_threshold(inference: InferenceRecord) -> str:
+    """Write the threshold as a condition with its unit, such as ``|t| ≥ 3.37``."""
+    if inference.threshold is None:
+        return "none: no voxel passed"
+    unit, value = inference.threshold_unit, abs(inference.threshold)
+    if inference.tail == "two-sided":
+        return f"|{unit}| ≥ {format_number(value)}"
+    if inference.tail == "negative":
+        return f"{unit} ≤ -{format_number(value)}"
+    return f"{unit} ≥ {format_number(inference.threshold)}"
+
+
+def describe_threshold_z(inference: InferenceRecord) -> str:
+    """Write the threshold as a z score; empty where there is none."""
+    return "" if inference.threshold_z is None else f"z {format_number(abs(inference.threshold_z))}"
+
+
+def describe_survivors(inference: InferenceRecord, test: str) -> str:
+    """Say in one sentence what survived."""
+    if inference.n_voxels == 0 or inference.peak is None:
+        return "Nothing survived this threshold."
+    voxels = format_count(inference.n_voxels, "voxel")
+    clusters = format_count(inference.n_clusters, "cluster")
+    verb = "survives" if inference.n_voxels == 1 else "survive"
+    return (
+        f"{voxels} in {clusters} {verb}; the peak is {test} = {format_number(inference.peak.value)} "
+        f"at {describe_coordinates(inference.peak)} mm."
+    )
+
+
+def describe_outcome(run: RunRecord) -> str:
+    """Say in one sentence in how many results anything survived."""
+    inferences = [
+        inference
+        for node in run.nodes
+        for model in node.models
+        for contrast in model.contrasts
+        for inference in contrast.inferences
+    ]
+    n_some = sum(inference.n_voxels > 0 for inference in inferences)
+    results = format_count(len(inferences), "result")
+    if n_some == 0:
+        return f"Nothing survived in any of {results} (contrast by correction)."
+    return f"Voxels survive in {n_some} of {results} (contrast by correction)."
+
+
+def describe_extent(inference: InferenceRecord) -> str:
+    """Say what the extent filter did; empty where there was none."""
+    if inference.cluster_extent <= 1:
+        return ""
+    rule = f"Clusters of fewer than {inference.cluster_extent} voxels are left out"
+    if inference.removed_clusters == 0:
+        return f"{rule}; there were none."
+    clusters = format_count(inference.removed_clusters, "cluster")
+    return f"{rule}: {clusters} with {format_count(inference.removed_voxels, 'voxel')} in all."
+
+
+def describe_neighbours(connectivity: int) -> str:
+    """Say which voxels are neighbours in a cluster."""
+    return f"{connectivity} neighbours ({NEIGHBOUR_WORDS.get(connectivity, 'of each voxel')})"
+
+
+def describe_error(model: ModelRecord) -> str:
+    """Say what the effects are judged against."""
+    if model.error_term == "pooled":
+        return "one error term pooled over all conditions, which assumes compound symmetry"
+    if model.error_term == "partitioned":
+        return "an error term of its own for each contrast (partitioned)"
+    return "the residuals of the model"
+
+
+def describe_terms(model: ModelRecord) -> str:
+    """Write the model's formula, or the list of its variables."""
+    return model.formula if model.formula else " + ".join(model.terms)
+
+
+def describe_voxel_size(size: Sequence[float]) -> str:
+    """Write the edges of a voxel, such as ``3 × 3 × 3 mm``."""
+    return " × ".join(f"{edge:.3g}" for edge in size) + " mm"

@@ -1,0 +1,7 @@
+"""The few words with a fixed set of values that both the spec and the statistics use."""
+
+from typing import Literal
+
+Test = Literal["t", "F"]
+Tail = Literal["positive", "negative", "two-sided"]
+Connectivity = Literal[6, 18, 26]  # neighbours that share a face; an edge too; a corner too

@@ -1,0 +1,152 @@
+"""The walk: spec, maps, design, fit, statistic, inference, files, report."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from bids_group.analysis import assemble_result, fit_model, infer_contrasts, load_maps
+from bids_group.inputs.images import Grid
+from bids_group.inputs.plan import ModelPlan
+from bids_group.inputs.storage import Allocate, open_storage
+from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
+from bids_group.outputs.dataset import check_output_dir, list_stale_folders, write_dataset_files, write_node_tables
+from bids_group.outputs.derivatives import write_model
+from bids_group.outputs.drawing import count_figures, draw_model
+from bids_group.outputs.naming import report_name
+from bids_group.outputs.preview import format_plan
+from bids_group.outputs.provenance import LogLines, record_run, write_record
+from bids_group.outputs.results import ModelResult
+from bids_group.outputs.staging import Staging, open_staging
+from bids_group.progress import StageClock, show_progress
+from bids_group.report.build import build_report
+
+WORK_FOLDER = ".work"
+logger = logging.getLogger("bids_group")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for.
+
+    Attributes
+    ----------
+    inputs : InputOptions
+    output_dir : Path
+    work_dir : Path or None
+        None for a hidden folder in the output, gone afterwards.
+    n_threads : int or None
+        Of the readers; None for one per processor.
+    memory_gb : float or None
+        Bound of memory; maps that do not fit are kept in a file in the work directory.
+    dry_run : bool
+        Print what would be done, and do nothing.
+    command : tuple of str
+        The command line itself, for the record.
+    """
+
+    inputs: InputOptions
+    output_dir: Path
+    work_dir: Path | None = None
+    n_threads: int | None = None
+    memory_gb: float | None = None
+    dry_run: bool = False
+    command: tuple[str, ...] = ()
+
+
+def run(options: Options, log: LogLines) -> Path | None:
+    """Analyse a group.
+
+    Returns
+    -------
+    Path or None
+        The report; None after a dry run.
+
+    Raises
+    ------
+    BidsGroupError
+        One of its kinds, for everything that a user can cause.
+    """
+    clock = StageClock()
+    with clock.stage("find and plan"):
+        study = prepare_study(options.inputs, options.output_dir)
+        check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec)
+    _log_warnings(study)
+    if options.dry_run:
+        sys.stdout.write(format_plan(study.nodes))
+        return None
+    work_dir = options.work_dir or options.output_dir / WORK_FOLDER
+    # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
+    with (
+        open_staging(options.output_dir) as staging,
+        open_storage(work_dir, options.memory_gb) as allocate,
+        threadpool_limits(1),
+    ):
+        models = [
+            model for node in study.nodes for model in _analyse_node(node, study, options, staging, allocate, clock)
+        ]
+        _write_rest(staging, study, models, options, clock, log)
+        staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
+    return options.output_dir / report_name(study.spec.name)
+
+
+def _log_warnings(study: Study) -> None:
+    for warning in study.warnings:
+        logger.warning("%s", warning)
+    for node in study.nodes:
+        for warning in dict.fromkeys(warning for model in node.plan.models for warning in model.warnings):
+            logger.warning("%s: %s", node.plan.node.name, warning)
+
+
+def _analyse_node(
+    node: NodeStudy, study: Study, options: Options, staging: Staging, allocate: Allocate, clock: StageClock
+) -> list[ModelResult]:
+    models = []
+    for model, grid in zip(node.plan.models, node.grids, strict=True):
+        result = _analyse_model(node, model, grid, study, options, allocate, clock)
+        with clock.stage("write maps and tables"):
+            write_model(staging, result)
+        with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
+            draw_model(staging, result, report_progress=advance)
+        models.append(result)
+    write_node_tables(staging, node.plan, models)
+    return models
+
+
+def _analyse_model(
+    node: NodeStudy,
+    model: ModelPlan,
+    grid: Grid,
+    study: Study,
+    options: Options,
+    allocate: Allocate,
+    clock: StageClock,
+) -> ModelResult:
+    title = f"{node.plan.node.name}{f', {model.input_contrast}' if model.input_contrast else ''}"
+    with clock.stage("read maps"), show_progress(f"{title}: reading maps", len(model.rows)) as advance:
+        data = load_maps(
+            model, grid, node.masks, allocate=allocate, n_threads=options.n_threads, report_progress=advance
+        )
+    with clock.stage("fit"):
+        data, fit = fit_model(model, data)
+    logger.info("%s: %d voxels, %d residual degrees of freedom", title, data.mask.sum(), model.design.dof)
+    with clock.stage("inference"):
+        contrasts = infer_contrasts(node.plan, model, data.mask, fit)
+    return assemble_result(node.plan, model, data, contrasts, masks=node.masks, datasets=study.datasets)
+
+
+def _write_rest(
+    staging: Staging, study: Study, models: list[ModelResult], options: Options, clock: StageClock, log: LogLines
+) -> None:
+    """Write what belongs to no single model, the report last because it is made from all the rest."""
+    write_dataset_files(staging, study, options.inputs.bids_dir)
+    write_record(
+        staging, study.spec.name, record_run(study, models, command=options.command, stages=clock.seconds), log
+    )
+    with clock.stage("report"):
+        staging.write_bytes(report_name(study.spec.name), build_report(staging.root, study.spec.name).encode())
+    write_record(
+        staging, study.spec.name, record_run(study, models, command=options.command, stages=clock.seconds), log
+    )
