@@ -22,7 +22,7 @@ dev-env: $(VENV)/.dev
 # uv installs in seconds; where it cannot be had, or does not reach the index that pip is set up for, pip does the same.
 define install
 	@echo "installing $(1) into $(VENV)"
-	@$(VENV)/bin/uv pip install -q --python $(PY) --require-hashes -r $(1) 2>$(VENV)/uv.log \
+	@$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PY) --require-hashes -r $(1) 2>$(VENV)/uv.log \
 		|| $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r $(1)
 endef
 
@@ -69,4 +69,4 @@ lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer 
 	@$(COMPILE) $(UPGRADE) -c requirements.lock --group dev -o requirements-dev.lock
 
 clean:  ## Remove the environment, the demo and caches
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) benchmarks/scratch .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,7 +28,7 @@ def run_ours(watch: Stopwatch) -> dict[str, NDArray[np.float64]]:
     for index, contrast in enumerate(study.contrasts):
         with watch.time("contrasts"):
             statistic = compute_statistic(fit, index, contrast.test)
-            make_volumes(statistic, data.mask)
+            make_volumes(statistic, data.voxels.mask)
         statistics[contrast.name] = statistic.value
     return statistics
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bids_group.errors import DataError
 from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.datasets import Dataset
-from bids_group.inputs.images import Grid, GroupData, load_group, read_mask
+from bids_group.inputs.images import AnalysedVoxels, Grid, GroupData, load_group, read_mask
 from bids_group.inputs.plan import ModelPlan, NodePlan, selects
 from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.storage import Allocate
@@ -19,6 +19,9 @@ from bids_group.outputs.results import ContrastResult, InferenceResult, ModelRes
 from bids_group.stats.correct import infer
 from bids_group.stats.glm import Fit, Statistic, compute_statistic, fit_glm
 from bids_group.vocabulary import Connectivity
+
+# A map that lacks more than this share of the analysed voxels deserves a look.
+LARGE_LOSS = 0.1
 
 
 def load_maps(
@@ -38,7 +41,7 @@ def load_maps(
     )
 
 
-def fit_model(model: ModelPlan, data: GroupData) -> tuple[GroupData, Fit]:
+def fit_model(model: ModelPlan, data: GroupData) -> tuple[AnalysedVoxels, Fit]:
     """Fit the design, and leave out the voxels whose residual variance is rounding only.
 
     Raises
@@ -53,7 +56,7 @@ def fit_model(model: ModelPlan, data: GroupData) -> tuple[GroupData, Fit]:
         raise DataError(
             f"{model.rows['path'].iloc[0]} and the others: no voxel has residual variance; are they copies?"
         )
-    return (data, fit) if fitted.all() else (data.restrict(fitted), fit.restrict(fitted))
+    return (data.voxels, fit) if fitted.all() else (data.voxels.leave_out_constant(fitted), fit.restrict(fitted))
 
 
 def infer_contrasts(plan: NodePlan, model: ModelPlan, mask: NDArray[np.bool_], fit: Fit) -> tuple[ContrastResult, ...]:
@@ -91,7 +94,7 @@ def _correct(
 def assemble_result(
     plan: NodePlan,
     model: ModelPlan,
-    data: GroupData,
+    voxels: AnalysedVoxels,
     contrasts: tuple[ContrastResult, ...],
     *,
     masks: tuple[Path, ...],
@@ -104,11 +107,31 @@ def assemble_result(
         rows=model.rows,
         n_excluded=len(plan.excluded),
         design=model.design,
-        data=data,
+        voxels=voxels,
         mask_sources={_name_source(path, datasets): path for path in masks},
         contrasts=contrasts,
-        warnings=model.warnings,
+        warnings=(*model.warnings, *_find_data_warnings(model, voxels)),
     )
+
+
+def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:
+    """Say which voxels were left out, and which map cost the most."""
+    warnings = []
+    worst = int(np.argmax(voxels.missing))
+    subject = f"sub-{model.rows['subject'].iloc[worst]} ({model.rows['contrast'].iloc[worst]})"
+    n_analysed = int(voxels.mask.sum()) + voxels.n_voxels_constant
+    if voxels.n_voxels_missing:
+        warnings.append(
+            f"{voxels.n_voxels_missing} of the {n_analysed + voxels.n_voxels_missing} voxels of the mask are left out "
+            f"because a map lacks them; {subject} lacks the most, {voxels.missing[worst]}"
+        )
+    elif voxels.missing[worst] > LARGE_LOSS * n_analysed:
+        warnings.append(
+            f"{subject} lacks {voxels.missing[worst]} voxels that the fullest map has; it narrows the analysis mask"
+        )
+    if voxels.n_voxels_constant:
+        warnings.append(f"{voxels.n_voxels_constant} voxels without residual variance are left out")
+    return warnings
 
 
 def _name_source(path: Path, datasets: tuple[Dataset, ...]) -> str:

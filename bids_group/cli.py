@@ -27,6 +27,10 @@ exit codes: 0 done; 16 invalid BIDS; 17 analysis level not group; 18 nothing sel
 """
 
 
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM came: like Ctrl-C no `Exception`, which a library might catch on its way up."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
@@ -126,8 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BidsGroupError as error:
         logger.error("%s", error)
         return error.exit_code
+    except _Stopped:
+        logger.error("stopped by SIGTERM; run the same command again")
+        return InterruptedRunError.exit_code
     except KeyboardInterrupt:
-        logger.error("interrupted; nothing was written")
+        logger.error("interrupted; run the same command again")
         return EXIT_INTERRUPTED
     except MemoryError:
         logger.error("out of memory; give a bound with --mem-gb, or use a larger machine")
@@ -144,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stop(_signal: int, _frame: object) -> NoReturn:
-    raise InterruptedRunError("stopped by SIGTERM; nothing was written, run the same command again")
+    raise _Stopped
 
 
 def _start_logging(verbose: bool) -> logging.Logger:

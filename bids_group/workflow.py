@@ -12,7 +12,14 @@ from bids_group.inputs.images import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import Allocate, open_storage
 from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
-from bids_group.outputs.dataset import check_output_dir, list_stale_folders, write_dataset_files, write_node_tables
+from bids_group.outputs.dataset import (
+    ModelTables,
+    check_output_dir,
+    list_stale_folders,
+    tabulate_model,
+    write_dataset_files,
+    write_node_tables,
+)
 from bids_group.outputs.derivatives import write_model
 from bids_group.outputs.drawing import count_figures, draw_model
 from bids_group.outputs.naming import report_name
@@ -72,7 +79,7 @@ def run(options: Options, log: LogLines) -> Path | None:
     clock = StageClock()
     with clock.stage("find and plan"):
         study = prepare_study(options.inputs, options.output_dir)
-        check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec)
+        check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec, study.datasets)
     _log_warnings(study)
     if options.dry_run:
         sys.stdout.write(format_plan(study.nodes))
@@ -84,10 +91,8 @@ def run(options: Options, log: LogLines) -> Path | None:
         open_storage(work_dir, options.memory_gb) as allocate,
         threadpool_limits(1),
     ):
-        models = [
-            model for node in study.nodes for model in _analyse_node(node, study, options, staging, allocate, clock)
-        ]
-        _write_rest(staging, study, models, options, clock, log)
+        tables = [_analyse_node(node, study, options, staging, allocate, clock) for node in study.nodes]
+        _write_rest(staging, study, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
     return options.output_dir / report_name(study.spec.name)
 
@@ -102,17 +107,17 @@ def _log_warnings(study: Study) -> None:
 
 def _analyse_node(
     node: NodeStudy, study: Study, options: Options, staging: Staging, allocate: Allocate, clock: StageClock
-) -> list[ModelResult]:
-    models = []
+) -> list[ModelTables]:
+    tables = []
     for model, grid in zip(node.plan.models, node.grids, strict=True):
         result = _analyse_model(node, model, grid, study, options, allocate, clock)
         with clock.stage("write maps and tables"):
             write_model(staging, result)
         with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
             draw_model(staging, result, report_progress=advance)
-        models.append(result)
-    write_node_tables(staging, node.plan, models)
-    return models
+        tables.append(tabulate_model(result))
+    write_node_tables(staging, node.plan, tables)
+    return tables
 
 
 def _analyse_model(
@@ -130,23 +135,28 @@ def _analyse_model(
             model, grid, node.masks, allocate=allocate, n_threads=options.n_threads, report_progress=advance
         )
     with clock.stage("fit"):
-        data, fit = fit_model(model, data)
-    logger.info("%s: %d voxels, %d residual degrees of freedom", title, data.mask.sum(), model.design.dof)
+        voxels, fit = fit_model(model, data)
+    logger.info("%s: %d voxels, %d residual degrees of freedom", title, voxels.mask.sum(), model.design.dof)
     with clock.stage("inference"):
-        contrasts = infer_contrasts(node.plan, model, data.mask, fit)
-    return assemble_result(node.plan, model, data, contrasts, masks=node.masks, datasets=study.datasets)
+        contrasts = infer_contrasts(node.plan, model, voxels.mask, fit)
+    result = assemble_result(node.plan, model, voxels, contrasts, masks=node.masks, datasets=study.datasets)
+    for warning in result.warnings[len(model.warnings) :]:
+        logger.warning("%s: %s", title, warning)
+    return result
 
 
 def _write_rest(
-    staging: Staging, study: Study, models: list[ModelResult], options: Options, clock: StageClock, log: LogLines
+    staging: Staging,
+    study: Study,
+    tables: list[list[ModelTables]],
+    options: Options,
+    clock: StageClock,
+    log: LogLines,
 ) -> None:
-    """Write what belongs to no single model, the report last because it is made from all the rest."""
+    """Write what belongs to no single model; the report is made from all the rest, and the times are complete last."""
     write_dataset_files(staging, study, options.inputs.bids_dir)
-    write_record(
-        staging, study.spec.name, record_run(study, models, command=options.command, stages=clock.seconds), log
-    )
+    summaries = [[model.summary for model in node] for node in tables]
+    write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)
     with clock.stage("report"):
         staging.write_bytes(report_name(study.spec.name), build_report(staging.root, study.spec.name).encode())
-    write_record(
-        staging, study.spec.name, record_run(study, models, command=options.command, stages=clock.seconds), log
-    )
+    write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)

@@ -60,6 +60,41 @@ class Grid:
         return not bool(np.all(distances <= GRID_TOLERANCE_MM))
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnalysedVoxels:
+    """Which voxels of a grid are analysed, and why not others.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape grid.shape
+        The analysed voxels.
+    grid : Grid
+    missing : ndarray of int64, shape (n_rows,)
+        Voxels of the search volume (of the fullest map where no mask is given) that each map lacks.
+    n_voxels_missing : int
+        Voxels of the search volume left out because a map lacks them; 0 without a given mask.
+    n_voxels_constant : int
+        Voxels left out because the model leaves no residual variance there.
+    """
+
+    mask: NDArray[np.bool_]
+    grid: Grid
+    missing: NDArray[np.int64]
+    n_voxels_missing: int
+    n_voxels_constant: int = 0
+
+    def leave_out_constant(self, kept: NDArray[np.bool_]) -> "AnalysedVoxels":
+        """Return some of the voxels, the others being counted as constant.
+
+        Parameters
+        ----------
+        kept : ndarray of bool, shape (n_voxels,)
+        """
+        mask = self.mask.copy()
+        mask[self.mask] = kept
+        return replace(self, mask=mask, n_voxels_constant=self.n_voxels_constant + int((~kept).sum()))
+
+
 @dataclass(frozen=True)
 class GroupData:
     """The values of all maps of a model.
@@ -67,31 +102,12 @@ class GroupData:
     Attributes
     ----------
     effects : ndarray of float32, shape (n_rows, n_voxels)
-        Rows as in the design; voxels in C order of `mask`.
-    mask : ndarray of bool, shape grid.shape
-        The analysed voxels.
-    grid : Grid
-    missing : ndarray of int64, shape (n_rows,)
-        Voxels of the search volume that each map lacks.
-    n_voxels_missing : int
-        Voxels of the search volume left out because a map lacks them; 0 without a given mask.
-    n_voxels_constant : int
-        Voxels left out because the model leaves no residual variance there.
+        Rows as in the design; voxels in C order of the mask.
+    voxels : AnalysedVoxels
     """
 
     effects: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    grid: Grid
-    missing: NDArray[np.int64]
-    n_voxels_missing: int
-    n_voxels_constant: int = 0
-
-    def restrict(self, kept: NDArray[np.bool_]) -> "GroupData":
-        """Return the data of some of the voxels, the others being counted as constant."""
-        mask = self.mask.copy()
-        mask[self.mask] = kept
-        constant = self.n_voxels_constant + int((~kept).sum())
-        return replace(self, effects=self.effects[:, kept], mask=mask, n_voxels_constant=constant)
+    voxels: AnalysedVoxels
 
 
 def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
@@ -288,13 +304,13 @@ def load_group(
     mask = np.zeros(grid.shape, dtype=bool)
     mask[candidates] = kept
     union = n_search if n_search is not None else int(counts.max())
-    return GroupData(
-        effects=compact_columns(matrix, kept),
+    voxels = AnalysedVoxels(
         mask=mask,
         grid=grid,
         missing=union - counts,
         n_voxels_missing=0 if n_search is None else n_search - int(kept.sum()),
     )
+    return GroupData(compact_columns(matrix, kept), voxels)
 
 
 def _allocate(shape: tuple[int, int]) -> NDArray[np.float32]:

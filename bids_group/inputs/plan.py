@@ -74,7 +74,7 @@ def plan_node(node: NodeSpec, inputs: InputTable, participants: pd.DataFrame) ->
     SpecError, DataError
         If anything about the design or the contrasts is not right.
     """
-    warnings = check_cells(node, inputs.rows)
+    warnings = [*check_cells(node, inputs.rows), *_find_notes_on_inference(node)]
     parts = [_plan_model(node, name, rows, participants) for name, rows in _group(node, inputs.rows)]
     models = [model for model, _ in parts]
     labels = [contrast.label for model in models for contrast in model.contrasts]
@@ -155,6 +155,24 @@ def check_inferences(node: NodeSpec, contrasts: Sequence[Contrast]) -> None:
                 )
     for contrast in contrasts:
         _check_labels_of_entries([entry for entry in node.settings.inference if selects(entry, contrast)], contrast)
+
+
+def _find_notes_on_inference(node: NodeSpec) -> list[str]:
+    """Say what the spec left to the defaults, and where two one-sided entries add up."""
+    settings, notes = node.settings, []
+    if settings.inference_is_default:
+        notes.append(
+            "Inference is left out of the spec, so the defaults apply, without permutation, which is not available in "
+            "this version"
+        )
+    for correction in dict.fromkeys(entry.correction for entry in settings.inference):
+        tails = {entry.tail for entry in settings.inference if entry.correction == correction}
+        if {"positive", "negative"} <= tails:
+            notes.append(
+                f"the positive and the negative entry of the correction {correction!r} are two tests: "
+                "together they have twice the alpha of one"
+            )
+    return notes
 
 
 def _check_labels_of_entries(entries: Sequence[InferenceSpec], contrast: Contrast) -> None:

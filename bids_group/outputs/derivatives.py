@@ -8,8 +8,14 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from bids_group.inputs.images import to_volume
-from bids_group.outputs.naming import ModelNames, node_folder, sidecar_name
-from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
+from bids_group.outputs.naming import node_folder, sidecar_name
+from bids_group.outputs.results import (
+    ContrastResult,
+    InferenceResult,
+    ModelResult,
+    list_statmaps,
+    name_inference_files,
+)
 from bids_group.outputs.sidecars import (
     SMALLEST_P,
     describe_columns,
@@ -18,6 +24,7 @@ from bids_group.outputs.sidecars import (
     describe_statmap,
 )
 from bids_group.outputs.staging import Staging
+from bids_group.outputs.summary import summarise_model
 from bids_group.outputs.tables import list_clusters, list_contrast_weights, list_peaks, write_tsv
 from bids_group.stats.glm import compute_p, compute_z
 
@@ -27,7 +34,7 @@ _INTENTS = {"t": "t test", "F": "f test", "z": "z score", "p": "p value", "logp"
 
 
 def write_model(staging: Staging, model: ModelResult) -> None:
-    """Write everything of a model but its figures and its summary.
+    """Write everything of a model but its figures.
 
     Parameters
     ----------
@@ -44,27 +51,11 @@ def write_model(staging: Staging, model: ModelResult) -> None:
     contrasts = list_contrast_weights([result.contrast for result in model.contrasts], model.design.columns)
     writer.write_table(model.names.contrasts, write_tsv(contrasts))
     writer.write_mask()
+    writer.write_json(model.names.summary, summarise_model(model))
     for result in model.contrasts:
         _write_statmaps(writer, result)
         for entry in result.inferences:
             _write_inference(writer, result, entry)
-
-
-def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
-    """Return the unthresholded maps that a contrast has."""
-    return ("effect", "variance", "t", "z", "p") if result.contrast.test == "t" else ("F", "z", "p")
-
-
-def name_inference_files(names: ModelNames, result: ContrastResult, entry: InferenceResult) -> dict[str, str]:
-    """Return the names of the files of one correction by what they are."""
-    label, test = result.contrast.label, result.contrast.test
-    return {
-        "map": names.statmap(label, test, entry.label),
-        "logp": names.statmap(label, "logp", entry.label),
-        "dseg": names.dseg(label, entry.label),
-        "clusters": names.table(label, entry.label, "clusters"),
-        "peaks": names.table(label, entry.label, "peaks"),
-    }
 
 
 def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:
@@ -128,7 +119,7 @@ class ModelWriter:
     def write_mask(self) -> None:
         """Write the analysis mask."""
         name = self.model.names.mask
-        values = np.ones(int(self.model.data.mask.sum()), dtype=np.int32)
+        values = np.ones(int(self.model.voxels.mask.sum()), dtype=np.int32)
         self.write_map(name, values, describe_mask(self.model))
 
     def write_map(
@@ -163,9 +154,9 @@ class ModelWriter:
 
     def make_image(self, values: NDArray[Any], *, fill: float = 0.0) -> Nifti1Image:
         """Return values of the mask's voxels as an image on the inputs' grid."""
-        grid = self.model.data.grid
+        grid = self.model.voxels.grid
         dtype = np.int32 if np.issubdtype(values.dtype, np.integer) else np.float32
-        image = Nifti1Image(to_volume(values.astype(dtype), self.model.data.mask, fill=fill), grid.affine)
+        image = Nifti1Image(to_volume(values.astype(dtype), self.model.voxels.mask, fill=fill), grid.affine)
         image.set_sform(grid.affine, grid.space_code)
         image.set_qform(grid.affine, grid.space_code)
         image.header.set_xyzt_units("mm")

@@ -3,14 +3,13 @@
 import logging
 import platform
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from bids_group import __version__
 from bids_group.inputs.study import Study
 from bids_group.outputs.naming import log_name, node_folder, provenance_name
-from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging
 
 PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "nilearn", "pybids", "formulaic", "matplotlib")
@@ -30,17 +29,17 @@ class LogLines(logging.Handler):
 
 
 def record_run(
-    study: Study, models: Sequence[ModelResult], *, command: Sequence[str], stages: dict[str, float]
+    study: Study, summaries: Sequence[Sequence[str]], command: Sequence[str], stages: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return the record of a run.
 
     Parameters
     ----------
     study : Study
-    models : sequence of ModelResult
-        In the order of the nodes.
+    summaries : sequence of sequence of str
+        The names of the summaries of each node's models.
     command : sequence of str
-    stages : dict of str to float
+    stages : Mapping of str to float
         Wall seconds of each stage so far.
     """
     return {
@@ -55,9 +54,9 @@ def record_run(
             {
                 "Name": node.plan.node.name,
                 "Folder": node_folder(node.plan.node.name),
-                "Models": [model.names.summary for model in models if model.node is node.plan.node],
+                "Models": list(names),
             }
-            for node in study.nodes
+            for node, names in zip(study.nodes, summaries, strict=True)
         ],
         "Warnings": list(study.warnings),
         "Datasets": {dataset.name: str(dataset.path) for dataset in study.datasets},

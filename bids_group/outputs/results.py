@@ -9,7 +9,7 @@ import pandas as pd
 from bids_group.entities import to_label
 from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.design import DesignMatrix
-from bids_group.inputs.images import GroupData
+from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
 from bids_group.outputs.naming import CORRECTION_LABELS, ModelNames
@@ -65,8 +65,7 @@ class ModelResult:
     n_excluded : int
         Effect maps that were found and are not in the model.
     design : DesignMatrix
-    data : GroupData
-        Of the analysed voxels.
+    voxels : AnalysedVoxels
     mask_sources : Mapping of str to Path
         The given masks by BIDS URI or path; empty where the maps alone define the mask.
     contrasts : tuple of ContrastResult
@@ -78,7 +77,7 @@ class ModelResult:
     rows: pd.DataFrame
     n_excluded: int
     design: DesignMatrix
-    data: GroupData
+    voxels: AnalysedVoxels
     mask_sources: Mapping[str, Path]
     contrasts: tuple[ContrastResult, ...]
     warnings: tuple[str, ...]
@@ -93,3 +92,20 @@ class ModelResult:
         """Return whether the maps say that they are in an MNI space, or say nothing."""
         space = self.names.entities.get("space")
         return space is None or space.startswith("MNI")
+
+
+def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
+    """Return the unthresholded maps that a contrast has."""
+    return ("effect", "variance", "t", "z", "p") if result.contrast.test == "t" else ("F", "z", "p")
+
+
+def name_inference_files(names: ModelNames, result: ContrastResult, entry: InferenceResult) -> dict[str, str]:
+    """Return the names of the files of one correction by what they are."""
+    label, test = result.contrast.label, result.contrast.test
+    return {
+        "map": names.statmap(label, test, entry.label),
+        "logp": names.statmap(label, "logp", entry.label),
+        "dseg": names.dseg(label, entry.label),
+        "clusters": names.table(label, entry.label, "clusters"),
+        "peaks": names.table(label, entry.label, "peaks"),
+    }

@@ -30,9 +30,9 @@ def describe_mask(model: ModelResult) -> dict[str, Any]:
         "Description": f"Analysed voxels: {describe_mask_rule(model)}",
         **describe_sources(model),
         "Type": "Brain",
-        "NumberOfVoxels": int(model.data.mask.sum()),
-        "VoxelsMissing": model.data.n_voxels_missing,
-        "VoxelsWithoutResidualVariance": model.data.n_voxels_constant,
+        "NumberOfVoxels": int(model.voxels.mask.sum()),
+        "VoxelsMissing": model.voxels.n_voxels_missing,
+        "VoxelsWithoutResidualVariance": model.voxels.n_voxels_constant,
     }
 
 
@@ -42,7 +42,7 @@ def describe_mask_rule(model: ModelResult) -> str:
     if model.mask_sources:
         names = ", ".join(path.name for path in model.mask_sources.values())
         rule = f"within {names}, and {rule}"
-    if model.data.n_voxels_constant:
+    if model.voxels.n_voxels_constant:
         rule += f", with residual variance above {UNFITTED_PART:g} of the total"
     return rule
 
@@ -56,6 +56,7 @@ def describe_statmap(model: ModelResult, result: ContrastResult, stat: str) -> d
         "Description": f"{text} (contrast {result.contrast.name})",
         **describe_sources(model),
         **_describe_test(model, result),
+        "Tail": "two-sided" if stat == "p" and result.contrast.test == "t" else "n/a",
         "Units": units,
     }
 
@@ -99,10 +100,12 @@ def describe_inference(model: ModelResult, result: ContrastResult, entry: Infere
         "clusters": "The surviving clusters",
         "peaks": "Local maxima of the surviving clusters, at least 8 mm apart within a cluster",
     }
+    units = {"map": result.contrast.test, "logp": "-log10(p)", "dseg": "cluster id"}
     return {
         "Description": f"{texts[kind]} (contrast {result.contrast.name}; {state_inference(entry)})",
         **describe_sources(model),
         **_describe_test(model, result),
+        **({"Units": units[kind]} if kind in units else {}),
         "Correction": found.correction,
         "Alpha": found.alpha,
         "Tail": found.tail or "n/a",

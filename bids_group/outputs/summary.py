@@ -5,9 +5,14 @@ from typing import Any
 import numpy as np
 
 from bids_group.inputs.contrasts import Contrast
-from bids_group.outputs.derivatives import list_statmaps, name_inference_files
-from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
-from bids_group.outputs.sidecars import describe_error_term, describe_mask_rule, none_if_nan, state_inference
+from bids_group.outputs.results import (
+    ContrastResult,
+    InferenceResult,
+    ModelResult,
+    list_statmaps,
+    name_inference_files,
+)
+from bids_group.outputs.sidecars import describe_mask_rule, none_if_nan
 from bids_group.outputs.tables import find_peak, to_millimetres
 
 BRAIN_FIGURES = ("ortho", "glassbrain")
@@ -27,7 +32,6 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "Subjects": sorted(model.rows["subject"].unique()),
         "Excluded": model.n_excluded,
         "ErrorTerm": node.settings.error_term if model.has_repeated_measures else None,
-        "ErrorTermText": describe_error_term(model),
         "X": list(node.terms) or None,
         "Formula": node.formula.text if node.formula else None,
         "Design": _summarise_design(model),
@@ -52,16 +56,16 @@ def _summarise_design(model: ModelResult) -> dict[str, Any]:
 
 
 def _summarise_mask(model: ModelResult) -> dict[str, Any]:
-    data = model.data
-    n_voxels = int(data.mask.sum())
+    voxels = model.voxels
+    n_voxels = int(voxels.mask.sum())
     return {
         "File": model.names.mask,
         "Voxels": n_voxels,
-        "VoxelSizeMm": [round(size, 4) for size in data.grid.voxel_sizes],
-        "VolumeMl": round(n_voxels * data.grid.voxel_volume / 1000, 3),
+        "VoxelSizeMm": [round(size, 4) for size in voxels.grid.voxel_sizes],
+        "VolumeMl": round(n_voxels * voxels.grid.voxel_volume / 1000, 3),
         "Source": describe_mask_rule(model),
-        "VoxelsMissing": data.n_voxels_missing,
-        "VoxelsConstant": data.n_voxels_constant,
+        "VoxelsMissing": voxels.n_voxels_missing,
+        "VoxelsConstant": voxels.n_voxels_constant,
     }
 
 
@@ -82,7 +86,6 @@ def _summarise_inference(model: ModelResult, result: ContrastResult, entry: Infe
     found, names, label = entry.inference, model.names, result.contrast.label
     return {
         "Label": entry.label,
-        "Statement": state_inference(entry),
         "Correction": found.correction,
         "Alpha": found.alpha,
         "Tail": found.tail,

@@ -1,7 +1,5 @@
 """The tables: inputs, design, contrasts, results, clusters and peaks."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -14,12 +12,25 @@ from bids_group.stats.clusters import ClusterSet, find_local_maxima
 SUB_PEAK_DISTANCE_MM = 8.0  # as SPM lists local maxima
 FLOAT_FORMAT = "%.10g"
 MISSING = "n/a"
+RESULT_COLUMNS = (
+    *("contrast", "test", "correction", "tail", "alpha", "threshold", "n_voxels", "n_clusters"),
+    *("peak_value", "peak_x", "peak_y", "peak_z", "n_permutations", "exact", "threshold_z", "threshold_unit"),
+    *("cluster_threshold", "cluster_extent", "dof_effect", "dof", "n_voxels_tested"),
+)
 
 
 def write_tsv(table: pd.DataFrame) -> bytes:
     """Return a table as BIDS writes it: tabs, a header, n/a, ten significant digits."""
+    mixed = table.select_dtypes(include="object").columns  # where pandas would write floats as they come
+    table = table.copy()
+    for name in mixed:
+        table[name] = [_format_value(value) for value in table[name]]
     text: str = table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=FLOAT_FORMAT, lineterminator="\n")
     return text.encode()
+
+
+def _format_value(value: object) -> object:
+    return FLOAT_FORMAT % value if isinstance(value, float) and not np.isnan(value) else value
 
 
 def list_inputs(rows: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
@@ -77,8 +88,8 @@ def to_millimetres(voxels: NDArray[np.integer], model: ModelResult) -> NDArray[n
     ndarray of float64, shape (n, 3)
         In mm, rounded to a hundredth.
     """
-    indices = np.argwhere(model.data.mask)[voxels]
-    affine = model.data.grid.affine
+    indices = np.argwhere(model.voxels.mask)[voxels]
+    affine = model.voxels.grid.affine
     return np.round(indices @ affine[:3, :3].T + affine[:3, 3], 2) + 0.0  # no -0.0
 
 
@@ -97,7 +108,7 @@ def list_clusters(model: ModelResult, result: ContrastResult, inference: Inferen
             "cluster_id": np.arange(1, len(clusters.peak) + 1),
             **_coordinate_columns(clusters.peak, model),
             "cluster_mean": clusters.mean,
-            "volume_mm": clusters.n_voxels * model.data.grid.voxel_volume,
+            "volume_mm": clusters.n_voxels * model.voxels.grid.voxel_volume,
             "peak_value": result.statistic.value[clusters.peak],
             "n_voxels": clusters.n_voxels,
         }
@@ -116,8 +127,8 @@ def list_peaks(model: ModelResult, result: ContrastResult, inference: InferenceR
     ids, voxels = find_local_maxima(
         result.statistic.value,
         clusters,
-        model.data.mask,
-        model.data.grid.affine,
+        model.voxels.mask,
+        model.voxels.grid.affine,
         min_distance_mm=SUB_PEAK_DISTANCE_MM,
     )
     return pd.DataFrame(
@@ -125,7 +136,7 @@ def list_peaks(model: ModelResult, result: ContrastResult, inference: InferenceR
             "cluster_id": ids,
             **_coordinate_columns(voxels, model),
             "peak_value": result.statistic.value[voxels],
-            "volume_mm": clusters.n_voxels[ids - 1] * model.data.grid.voxel_volume,
+            "volume_mm": clusters.n_voxels[ids - 1] * model.voxels.grid.voxel_volume,
         }
     )
 
@@ -140,23 +151,17 @@ def find_peak(result: ContrastResult, inference: InferenceResult) -> int | None:
     return int(peaks[np.argmax(np.abs(result.statistic.value[peaks]))]) if len(peaks) else None
 
 
-def list_results(models: Sequence[ModelResult]) -> pd.DataFrame:
-    """List every contrast and correction of a node.
+def list_results(model: ModelResult) -> pd.DataFrame:
+    """List every contrast and correction of a model.
 
     Returns
     -------
     DataFrame
         One row per contrast x correction; the columns of the interface, then cluster_extent (voxels), dof_effect, dof
-        and n_voxels_tested.
+        and n_voxels_tested. Missing values are None, so that the type of a column does not depend on the results.
     """
-    return pd.DataFrame(
-        [
-            _describe_result(model, result, inference)
-            for model in models
-            for result in model.contrasts
-            for inference in result.inferences
-        ]
-    )
+    rows = [_describe_result(model, result, inference) for result in model.contrasts for inference in result.inferences]
+    return pd.DataFrame(rows, columns=list(RESULT_COLUMNS), dtype=object)
 
 
 def _describe_result(model: ModelResult, result: ContrastResult, inference: InferenceResult) -> dict[str, object]:
