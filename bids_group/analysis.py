@@ -1,6 +1,7 @@
 """One model from its maps to its results: where the rooms `inputs` and `stats` meet."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,24 @@ def load_maps(
     )
 
 
-def fit_model(model: ModelPlan, data: GroupData) -> tuple[AnalysedVoxels, Fit]:
+@dataclass(frozen=True)
+class FittedModel:
+    """A fit, and the voxels it is of.
+
+    Attributes
+    ----------
+    voxels : AnalysedVoxels
+    fit : Fit
+    mean_effect : ndarray of float64, shape (n_voxels,)
+        The mean over all maps.
+    """
+
+    voxels: AnalysedVoxels
+    fit: Fit
+    mean_effect: NDArray[np.float64]
+
+
+def fit_model(model: ModelPlan, data: GroupData) -> FittedModel:
     """Fit the design, and leave out the voxels whose residual variance is rounding only.
 
     Raises
@@ -51,18 +69,21 @@ def fit_model(model: ModelPlan, data: GroupData) -> tuple[AnalysedVoxels, Fit]:
     """
     weights = [contrast.weights for contrast in model.contrasts]
     fit = fit_glm(data.effects, model.design.matrix.to_numpy(), weights)
+    mean_effect = data.effects.mean(axis=0, dtype=np.float64)
     fitted = ~fit.find_unfitted()
     if not fitted.any():
         raise DataError(
-            f"{model.rows['path'].iloc[0]} and the others: no voxel has residual variance; are they copies?"
+            f"{model.rows['path'].iloc[0]} and the others: no voxel has residual variance; are the maps copies?"
         )
-    return (data.voxels, fit) if fitted.all() else (data.voxels.leave_out_constant(fitted), fit.restrict(fitted))
+    if fitted.all():
+        return FittedModel(data.voxels, fit, mean_effect)
+    return FittedModel(data.voxels.leave_out_constant(fitted), fit.restrict(fitted), mean_effect[fitted])
 
 
-def infer_contrasts(plan: NodePlan, model: ModelPlan, mask: NDArray[np.bool_], fit: Fit) -> tuple[ContrastResult, ...]:
+def infer_contrasts(plan: NodePlan, model: ModelPlan, fitted: FittedModel) -> tuple[ContrastResult, ...]:
     """Compute each contrast's statistic and every correction that is asked for."""
     return tuple(
-        _infer_contrast(plan, contrast, mask, compute_statistic(fit, i, contrast.test))
+        _infer_contrast(plan, contrast, fitted.voxels.mask, compute_statistic(fitted.fit, i, contrast.test))
         for i, contrast in enumerate(model.contrasts)
     )
 
@@ -94,7 +115,7 @@ def _correct(
 def assemble_result(
     plan: NodePlan,
     model: ModelPlan,
-    voxels: AnalysedVoxels,
+    fitted: FittedModel,
     contrasts: tuple[ContrastResult, ...],
     *,
     masks: tuple[Path, ...],
@@ -107,10 +128,11 @@ def assemble_result(
         rows=model.rows,
         n_excluded=len(plan.excluded),
         design=model.design,
-        voxels=voxels,
+        voxels=fitted.voxels,
+        mean_effect=fitted.mean_effect,
         mask_sources={_name_source(path, datasets): path for path in masks},
         contrasts=contrasts,
-        warnings=(*model.warnings, *_find_data_warnings(model, voxels)),
+        warnings=(*model.warnings, *_find_data_warnings(model, fitted.voxels)),
     )
 
 

@@ -135,11 +135,11 @@ def _analyse_model(
             model, grid, node.masks, allocate=allocate, n_threads=options.n_threads, report_progress=advance
         )
     with clock.stage("fit"):
-        voxels, fit = fit_model(model, data)
-    logger.info("%s: %d voxels, %d residual degrees of freedom", title, voxels.mask.sum(), model.design.dof)
+        fitted = fit_model(model, data)
+    logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.design.dof)
     with clock.stage("inference"):
-        contrasts = infer_contrasts(node.plan, model, voxels.mask, fit)
-    result = assemble_result(node.plan, model, voxels, contrasts, masks=node.masks, datasets=study.datasets)
+        contrasts = infer_contrasts(node.plan, model, fitted)
+    result = assemble_result(node.plan, model, fitted, contrasts, masks=node.masks, datasets=study.datasets)
     for warning in result.warnings[len(model.warnings) :]:
         logger.warning("%s: %s", title, warning)
     return result

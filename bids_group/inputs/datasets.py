@@ -121,7 +121,7 @@ def _check_folder(path: Path, what: str) -> None:
 def _search_derivatives(folder: Path, output_dir: Path, *, validate: bool) -> DatasetSearch:
     datasets, warnings = [], []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not path.is_dir() or path.name.startswith(".") or _is_inside(output_dir, path):
+        if not path.is_dir() or path.name.startswith(".") or path == output_dir:
             continue
         if not (path / DESCRIPTION).is_file():
             warnings.append(f"{path}: not looked into: it has no {DESCRIPTION}; add one, or name the folder with -d")
@@ -135,10 +135,6 @@ def _search_derivatives(folder: Path, output_dir: Path, *, validate: bool) -> Da
             f"{folder}: no dataset of first-level maps is here; say where they are with --derivatives PATH{passed_over}"
         )
     return DatasetSearch(_refuse_repeated_names(datasets), tuple(warnings))
-
-
-def _is_inside(inner: Path, outer: Path) -> bool:
-    return inner == outer or outer in inner.parents
 
 
 def check_description(folder: Path) -> dict[str, object]:

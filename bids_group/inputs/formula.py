@@ -22,7 +22,7 @@ LONGEST_FORMULA = 2000
 HIGHEST_POWER = 4  # (a + b + ...)^9 would expand into hundreds of thousands of columns
 HIGHEST_DEGREE = 9
 DEEPEST_NESTING = 20
-_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>\d+)|(?P<sign>[-+:*^(),]))")
+_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[0-9]+)|(?P<sign>[-+:*^(),]))")
 
 
 class FormulaError(ValueError):

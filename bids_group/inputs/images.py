@@ -124,7 +124,7 @@ def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
         image = nib.load(path)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: there is no such file") from error
-    except (ImageFileError, HeaderDataError, EOFError, zlib.error, ValueError) as error:
+    except (ImageFileError, HeaderDataError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise DataError(f"{path}: not a readable NIfTI file: {error}") from error
     except OSError as error:
         raise _file_error(path, error) from error
@@ -203,7 +203,7 @@ def read_values(path: Path) -> NDArray[np.float32]:
         raise DataError(f"{path}: its values are {image.get_data_dtype()}; a map must hold real numbers")
     try:
         values = np.asanyarray(image.dataobj)
-    except (EOFError, zlib.error, ValueError, ImageFileError) as error:
+    except (EOFError, zlib.error, ValueError, OverflowError, ImageFileError) as error:
         raise DataError(f"{path}: damaged: {error}; it may be truncated, copy it again") from error
     except OSError as error:
         raise _file_error(path, error) from error

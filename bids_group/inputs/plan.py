@@ -74,17 +74,26 @@ def plan_node(node: NodeSpec, inputs: InputTable, participants: pd.DataFrame) ->
     SpecError, DataError
         If anything about the design or the contrasts is not right.
     """
-    warnings = [*check_cells(node, inputs.rows), *_find_notes_on_inference(node)]
-    parts = [_plan_model(node, name, rows, participants) for name, rows in _group(node, inputs.rows)]
-    models = [model for model, _ in parts]
+    groups = _group(node, inputs.rows)
+    filtered = [apply_instructions(node.instructions, VariableTable(rows, participants)) for _, rows in groups]
+    tables = [table for table, _ in filtered]
+    # After Filter, which may leave out what is incomplete, or make incomplete what was not.
+    cells = pd.concat([table.rows for table in tables])
+    warnings = [*check_cells(node, cells), *_find_notes_on_inference(node)]
+    models = [_plan_model(node, name, table) for (name, _), table in zip(groups, tables, strict=True)]
     labels = [contrast.label for model in models for contrast in model.contrasts]
     check_labels_differ(node, labels)
     check_inferences(node, [contrast for model in models for contrast in model.contrasts])
-    reasons = {label: reason for _, excluded in parts for label, reason in excluded.items()}
-    filtered = inputs.rows.loc[list(reasons)].assign(reason=list(reasons.values()))
-    excluded = pd.concat([inputs.excluded, filtered], ignore_index=True) if len(filtered) else inputs.excluded
+    reasons = {label: reason for _, excluded in filtered for label, reason in excluded.items()}
     models = [_add_warnings(model, warnings) for model in models]
-    return NodePlan(node, tuple(models), excluded)
+    return NodePlan(node, tuple(models), _join_excluded(inputs, reasons))
+
+
+def _join_excluded(inputs: InputTable, reasons: dict[Any, str]) -> pd.DataFrame:
+    if not reasons:
+        return inputs.excluded
+    filtered = inputs.rows.loc[list(reasons)].assign(reason=list(reasons.values()))
+    return pd.concat([inputs.excluded, filtered], ignore_index=True)
 
 
 def _group(node: NodeSpec, rows: pd.DataFrame) -> list[tuple[str | None, pd.DataFrame]]:
@@ -93,16 +102,13 @@ def _group(node: NodeSpec, rows: pd.DataFrame) -> list[tuple[str | None, pd.Data
     return [(str(name), part) for name, part in rows.groupby("contrast", sort=True)]
 
 
-def _plan_model(
-    node: NodeSpec, input_contrast: str | None, rows: pd.DataFrame, participants: pd.DataFrame
-) -> tuple[ModelPlan, dict[Any, str]]:
-    table, excluded = apply_instructions(node.instructions, VariableTable(rows, participants))
+def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable) -> ModelPlan:
     design = build_design(node, table)
     check_repeated_measures(node, table.rows, design)
     contrasts = tuple(build_contrasts(node, design, input_contrast))
     warnings = (*find_collinear(design), *_find_unnamed_contrasts(node, table.rows))
     entities = find_shared_entities(table.rows)
-    return ModelPlan(input_contrast, table.rows, entities, design, contrasts, tuple(warnings)), excluded
+    return ModelPlan(input_contrast, table.rows, entities, design, contrasts, tuple(warnings))
 
 
 def _add_warnings(model: ModelPlan, warnings: Sequence[str]) -> ModelPlan:

@@ -4,6 +4,7 @@ Every map is a row whose entities were read from its name, so that rows are pair
 never by their order. Rows that are not analysed are kept apart with the reason.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_group.entities import ENTITY_SHORT_NAMES, QUERY_KEYS
-from bids_group.errors import DataError, NothingSelectedError
-from bids_group.inputs.datasets import Dataset
+from bids_group.entities import ENTITY_SHORT_NAMES, FILE_PARTS, QUERY_KEYS
+from bids_group.errors import DataError, InvalidBidsError, NothingSelectedError
+from bids_group.inputs.datasets import DESCRIPTION, Dataset
 from bids_group.inputs.filters import Criterion, Selection, list_criteria, split_by_criteria
 
 ENTITIES_FILE = Path(__file__).with_name("bids_group_entities.json")
 EFFECT_SUFFIXES = ("effect", "statmap")
 IMAGE_EXTENSIONS = (".nii", ".nii.gz")
+_LONG_NAMES = {short: long for long, short in ENTITY_SHORT_NAMES.items()}
+_NAME_PART = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)")
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,17 @@ def find_maps(datasets: Iterable[Dataset], selection: Selection, *, database_dir
     NothingSelectedError
         If nothing is left.
     DataError
-        If one listed value among others matches nothing, or a map's name and folder disagree on the subject, or it has
-        neither a contrast nor a desc.
+        If one listed value among others matches nothing, or a map's name and folder disagree on the subject or the
+        session, or it has neither a contrast nor a desc.
     """
     datasets = tuple(datasets)
     suffixes = selection.entities.get("suffix", EFFECT_SUFFIXES)
     found = find_images(datasets, suffixes=suffixes, database_dir=database_dir)
-    effects = found[_is_effect(found, selection.entities) & found["subject"].notna()]
+    effects = found[_is_effect(found, selection.entities)]
+    _check_names_and_folders(effects)
+    effects = effects[effects["subject"].notna()]
     if not len(effects):
         raise NothingSelectedError(_explain_no_effects(datasets, suffixes))
-    _check_subjects_in_names(effects)
     # A map's contrast is its contrast entity, or its desc where it has none.
     effects = effects.assign(contrast=effects["contrast"].where(effects["contrast"].notna(), effects["desc"]))
     rows, excluded = split_by_criteria(effects, list_criteria(selection))
@@ -113,30 +117,48 @@ def _index_dataset(dataset: Dataset, suffixes: tuple[str, ...], database_dir: Pa
     # Slow to import; the spec has been read, and may have been refused, before this line.
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
     from bids.layout.models import Tag
+    from sqlalchemy.exc import DatabaseError
 
     # A database serves other specs too, so it holds every image; without one, only what is asked for is indexed.
     indexed = "|".join(map(re.escape, suffixes)) if database_dir is None else "[^/]*"
     ignore = [re.compile(r"/\."), re.compile(rf"^(?!.*_({indexed})\.nii(\.gz)?$).*\.[^/]*$")]
-    layout = BIDSLayout(
-        dataset.path,
-        validate=False,
-        is_derivative=True,
-        config=["bids", "derivatives", str(ENTITIES_FILE)],
-        database_path=None if database_dir is None else database_dir / dataset.name,
-        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
-    )
+    database = None if database_dir is None else database_dir / dataset.name
+    try:
+        layout = BIDSLayout(
+            dataset.path,
+            validate=False,
+            is_derivative=True,
+            config=["bids", "derivatives", str(ENTITIES_FILE)],
+            database_path=database,
+            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+        )
+    except json.JSONDecodeError as error:
+        raise InvalidBidsError(f"{dataset.path / DESCRIPTION}: not valid JSON: {error}; mend or remove it") from error
+    except DatabaseError as error:
+        raise DataError(f"{database}: not a pybids database; remove it, or name another folder") from error
     # One query for all files: asking each BIDSFile for its entities takes as long as the indexing itself.
     tags = layout.session.query(Tag.file_path, Tag.entity_name, Tag._value).all()
     layout.session.close()
-    return _to_table(dataset, tags)
+    return _to_table(dataset, tags, database)
 
 
-def _to_table(dataset: Dataset, tags: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+def _to_table(dataset: Dataset, tags: Iterable[tuple[str, str, str]], database: Path | None) -> pd.DataFrame:
     files: dict[str, dict[str, str]] = {}
     for path, entity, value in tags:
-        files.setdefault(str(path), {})[entity] = str(value)
+        entities = files.setdefault(str(path), _read_entities(Path(path).name))
+        if entity in FILE_PARTS:
+            entities[entity] = str(value)
     table = pd.DataFrame.from_records(list(files.values()))
+    for path in files:
+        if not Path(path).is_relative_to(dataset.path):
+            raise DataError(f"{database}: the database of another dataset than {dataset.path}; name another folder")
     return table.assign(path=list(files), dataset=dataset.name, uri=[dataset.uri(Path(path)) for path in files])
+
+
+def _read_entities(name: str) -> dict[str, str]:
+    """Read the entities of a file's own name; pybids would take them from the folders above the dataset too."""
+    pairs = reversed(_NAME_PART.findall(name))
+    return {_LONG_NAMES[short]: value for short, value in pairs if short in _LONG_NAMES}
 
 
 def _is_effect(found: pd.DataFrame, entities: Mapping[str, tuple[str, ...]]) -> pd.Series:
@@ -155,12 +177,17 @@ def _explain_no_effects(datasets: tuple[Dataset, ...], suffixes: Iterable[str]) 
     )
 
 
-def _check_subjects_in_names(effects: pd.DataFrame) -> None:
-    for path, subject in zip(effects["path"], effects["subject"], strict=True):
-        if not Path(path).name.startswith(f"sub-{subject}_"):
-            raise DataError(
-                f"{path}: the file's name and its folder (sub-{subject}) disagree on the subject; rename one"
-            )
+def _check_names_and_folders(effects: pd.DataFrame) -> None:
+    """Check that a name repeats the subject and the session of the folders it stands in, as BIDS requires."""
+    for path, uri, *own in effects[["path", "uri", "subject", "session"]].itertuples(index=False):
+        folders = Path(uri.split(":", 2)[2]).parts[:-1]
+        for short, label in zip(("sub", "ses"), own, strict=True):
+            differing = [name for name in folders if name.startswith(f"{short}-") and name != f"{short}-{label}"]
+            if differing:
+                what = _LONG_NAMES[short]
+                raise DataError(
+                    f"{path}: the file's name and its folder ({differing[0]}) disagree on the {what}; rename one"
+                )
 
 
 def _check_contrasts_in_names(rows: pd.DataFrame) -> None:

@@ -6,9 +6,10 @@ name, a number, a string, a list of those, a comparison or a logical word is ref
 
 import ast
 from collections.abc import Callable
+from functools import reduce
+from operator import and_, or_
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bids_group.inputs.variables import Variable
@@ -41,7 +42,8 @@ def select_rows(query: str, resolve: Callable[[str], Variable]) -> pd.Series:
     Returns
     -------
     Series of bool
-        True where the row fulfils the query. A comparison with a missing value is never fulfilled.
+        True where the row fulfils the query. A comparison with a missing value is neither true nor false (Kleene
+        logic), so that neither it nor its negation is fulfilled.
 
     Raises
     ------
@@ -54,14 +56,16 @@ def select_rows(query: str, resolve: Callable[[str], Variable]) -> pd.Series:
         tree = ast.parse(query.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise RowQueryError(f"{query!r} is not a query such as \"age >= 18 and group == 'patient'\"") from error
-    return _evaluate(tree, resolve)
+    try:
+        return _evaluate(tree, resolve).fillna(False).astype(bool)
+    except RecursionError as error:
+        raise RowQueryError(f"{query[:40]!r}... is nested too deeply") from error
 
 
 def _evaluate(node: ast.expr, resolve: Callable[[str], Variable]) -> pd.Series:
     if isinstance(node, ast.BoolOp):
         parts = [_evaluate(value, resolve) for value in node.values]
-        joined = np.logical_and.reduce(parts) if isinstance(node.op, ast.And) else np.logical_or.reduce(parts)
-        return pd.Series(joined, parts[0].index)
+        return reduce(and_ if isinstance(node.op, ast.And) else or_, parts)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
         joiner: ast.boolop = ast.And() if isinstance(node.op, ast.BitAnd) else ast.Or()
         return _evaluate(ast.BoolOp(joiner, [node.left, node.right]), resolve)
@@ -76,17 +80,20 @@ def _evaluate(node: ast.expr, resolve: Callable[[str], Variable]) -> pd.Series:
 
 
 def _compare(variable: Variable, operator: ast.cmpop, right: ast.expr, name: str) -> pd.Series:
-    present = ~variable.is_missing
     if isinstance(operator, ast.In | ast.NotIn):
         values = [_coerce(value, variable, name) for value in _read_list(right)]
         found = _values(variable).isin(values)
-        return present & (found if isinstance(operator, ast.In) else ~found)
+        return _compared(found if isinstance(operator, ast.In) else ~found, variable)
     if type(operator) not in _COMPARISONS:
         raise RowQueryError(f"{ast.unparse(right)!r}: compare with == != < <= > >= in, not in")
     if variable.is_factor and not isinstance(operator, ast.Eq | ast.NotEq):
         raise RowQueryError(f"{name!r} is a factor; compare it with ==, != or in")
     value = _coerce(_read_value(right), variable, name)
-    return present & _COMPARISONS[type(operator)](_values(variable), value)
+    return _compared(_COMPARISONS[type(operator)](_values(variable), value), variable)
+
+
+def _compared(fulfilled: pd.Series, variable: Variable) -> pd.Series:
+    return fulfilled.astype("boolean").mask(variable.is_missing)
 
 
 def _values(variable: Variable) -> pd.Series:
@@ -105,15 +112,22 @@ def _read_value(node: ast.expr) -> float | str:
         sign = -1.0 if isinstance(node.op, ast.USub) else 1.0
         node = node.operand
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        return sign * node.value
+        return sign * _to_float(node.value)
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     raise RowQueryError(f"expected a number or a quoted text, found {ast.unparse(node)!r}")
 
 
+def _to_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError as error:
+        raise RowQueryError("a number is too large") from error
+
+
 def _coerce(value: float | str, variable: Variable, name: str) -> float | str:
     if variable.is_factor:
-        return value if isinstance(value, str) else f"{value:g}"
+        return value if isinstance(value, str) else f"{value:.12g}"
     if isinstance(value, str):
         raise RowQueryError(f"{name!r} holds numbers and is compared with the text {value!r}")
     return value

@@ -96,7 +96,7 @@ def read_settings(place: Place) -> Settings:
     """Read the object under `Software.bids_group`."""
     fields = place.fields(("ErrorTerm", "Mask", "Connectivity", "Inference", *_LATER_SETTINGS))
     for key, (harmless, what) in _LATER_SETTINGS.items():
-        if key in fields and (harmless is None or fields[key].value != harmless):
+        if key in fields and (isinstance(fields[key].value, bool | None) or fields[key].value != harmless):
             fields[key].fail(f"{what}: not available in this version; leave the key out")
     return Settings(
         error_term=fields["ErrorTerm"].choice(("partitioned", "pooled")) if "ErrorTerm" in fields else "partitioned",

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from bids_group.errors import DataError, MissingInputError, ReadWriteError, SpecError
 
+DEEPEST_NESTING = 100  # a model spec has about ten levels; the interpreter's own limit depends on who calls
 _FRACTION = re.compile(r"\s*([+-]?\d{1,15}(?:\.\d{1,15})?)\s*(?:/\s*(\d{1,15}(?:\.\d{1,15})?)\s*)?")
 
 
@@ -42,13 +43,15 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise ReadWriteError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        return json.loads(text, object_pairs_hook=_refuse_repeated_keys, parse_constant=_refuse_constant)
+        document = json.loads(text, object_pairs_hook=_refuse_repeated_keys, parse_constant=_refuse_constant)
+        _refuse_unwritable(document)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise DataError(f"{path}: not a usable JSON file: it is nested too deeply") from error
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON: {error}") from error
+    return document
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -57,6 +60,18 @@ def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if repeated:
         raise ValueError(f"the key {repeated[0]!r} stands more than once in one object")
     return dict(pairs)
+
+
+def _refuse_unwritable(document: Any) -> None:
+    """Refuse what could be read but not be shown or written again."""
+    json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair has no UTF-8
+    level, members = 0, [document] if isinstance(document, dict | list) else []
+    while members:
+        level += 1
+        if level > DEEPEST_NESTING:
+            raise RecursionError
+        nested = [value.values() if isinstance(value, dict) else value for value in members]
+        members = [item for group in nested for item in group if isinstance(item, dict | list)]
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -167,7 +182,7 @@ class Place:
         known = tuple(known)
         if isinstance(self.value, bool | list | dict) or self.value not in known:
             self.fail(f"{shorten(self.value)} is not possible here; {suggest(str(self.value), map(str, known))}")
-        return self.value
+        return known[known.index(self.value)]  # 6.0 in JSON is the whole number 6
 
     def one_or_more(self) -> list["Place"]:
         """Return the members of a list that is not empty, or a single value as such a list."""

@@ -146,9 +146,11 @@ def _demean(variable: Variable, options: dict[str, Any]) -> Variable:
 def _scale(variable: Variable, options: dict[str, Any]) -> Variable:
     numbers = _numbers(variable)
     centre = numbers.mean() if options.get("Demean", True) else 0.0
-    spread = numbers.std(ddof=1) if options.get("Rescale", True) else 1.0
-    if not spread > 0:
+    rescale = options.get("Rescale", True)
+    # Counted, because the SD of equal numbers can be rounding above 0.
+    if rescale and numbers.nunique() < 2:
         raise DataError(f"it has one value only over the {len(numbers)} rows of the model and cannot be scaled")
+    spread = numbers.std(ddof=1) if rescale else 1.0
     return make_covariate((numbers - centre) / spread, variable.source)
 
 

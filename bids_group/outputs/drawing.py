@@ -11,6 +11,8 @@ from bids_group.outputs.results import ContrastResult, ModelResult
 from bids_group.outputs.staging import Staging
 from bids_group.outputs.summary import list_brain_figures
 
+MODEL_FIGURES = ("design", "contrasts", "mask")
+
 
 def draw_model(staging: Staging, model: ModelResult, *, report_progress: Callable[[], object] = lambda: None) -> None:
     """Draw every figure of a model.
@@ -28,6 +30,8 @@ def draw_model(staging: Staging, model: ModelResult, *, report_progress: Callabl
     report_progress()
     writer.write_file(names.design_figure("contrasts"), figures.draw_contrast_weights(_label_weights(model)))
     report_progress()
+    writer.write_file(names.design_figure("mask"), _draw_mask(writer))
+    report_progress()
     for result in model.contrasts:
         _draw_contrast(writer, result, report_progress)
 
@@ -35,7 +39,13 @@ def draw_model(staging: Staging, model: ModelResult, *, report_progress: Callabl
 def count_figures(model: ModelResult) -> int:
     """Return how many figures `draw_model` draws."""
     n_results = sum(len(result.inferences) for result in model.contrasts)
-    return 2 + n_results * len(list_brain_figures(model))
+    return len(MODEL_FIGURES) + n_results * len(list_brain_figures(model))
+
+
+def _draw_mask(writer: ModelWriter) -> bytes:
+    model = writer.model
+    mask = writer.make_image(np.ones(int(model.voxels.mask.sum()), dtype=np.int32))
+    return figures.draw_mask(mask, writer.make_image(model.mean_effect))
 
 
 def _label_weights(model: ModelResult) -> pd.DataFrame:

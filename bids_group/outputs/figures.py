@@ -49,6 +49,9 @@ MOST_PICTURED_CELLS = 300  # along an axis; more are averaged in blocks
 
 # A mean map is coloured up to this percentile of its absolute values, so that one wild voxel does not bleach the rest.
 MEAN_PERCENTILE = 98
+# A statistic is coloured up to its largest absolute value, or this many times the percentile if that is less.
+STATISTIC_PERCENTILE = 99.9
+LARGEST_OVER_PERCENTILE = 1.5
 
 
 def choose_cut_coords(statistic: Nifti1Image) -> tuple[float, float, float]:
@@ -71,7 +74,9 @@ def choose_cut_coords(statistic: Nifti1Image) -> tuple[float, float, float]:
 
 
 def choose_colour_limit(statistic: Nifti1Image) -> float:
-    """Choose where the colours of a map end: at its largest absolute value (1 for a map of zeros).
+    """Choose where the colours of a map end: near its largest absolute value, but not where few voxels are far out.
+
+    Larger values have the last colour. The limit is rounded up to two significant digits.
 
     Parameters
     ----------
@@ -80,10 +85,15 @@ def choose_colour_limit(statistic: Nifti1Image) -> float:
     Returns
     -------
     float
-        In units of the statistic.
+        In units of the statistic; 1 for a map of zeros.
     """
-    largest = float(np.abs(_read_values(statistic)).max(initial=0.0))
-    return largest if largest > 0 else 1.0
+    values = np.abs(_read_values(statistic))
+    values = values[values > 0]
+    if not values.size:
+        return 1.0
+    limit = min(float(values.max()), LARGEST_OVER_PERCENTILE * float(np.percentile(values, STATISTIC_PERCENTILE)))
+    step = 10.0 ** (np.floor(np.log10(limit)) - 1)
+    return float(np.ceil(limit / step) * step)
 
 
 def draw_ortho(
@@ -316,6 +326,7 @@ def _choose_scale(colour_limit: float, *, signed: bool) -> dict[str, Any]:
         "vmin": -limit if signed else 0.0,
         "vmax": limit,
         "symmetric_cbar": signed,
+        "cbar_tick_format": "%.3g",
     }
 
 

@@ -105,7 +105,7 @@ class ModelNames:
         return f"{self._contrast(contrast)}desc-{desc}_{kind}.tsv"
 
     def design_figure(self, kind: str) -> str:
-        """Return the name of a figure of the model (``design``, ``contrasts``)."""
+        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``)."""
         return f"figures/{self._prefix()}{kind}.png"
 
     def figure(self, contrast: str, desc: str, kind: str) -> str:

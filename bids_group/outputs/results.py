@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bids_group.entities import to_label
 from bids_group.inputs.contrasts import Contrast
@@ -66,6 +68,8 @@ class ModelResult:
         Effect maps that were found and are not in the model.
     design : DesignMatrix
     voxels : AnalysedVoxels
+    mean_effect : ndarray of float64, shape (n_voxels,)
+        The mean over all maps.
     mask_sources : Mapping of str to Path
         The given masks by BIDS URI or path; empty where the maps alone define the mask.
     contrasts : tuple of ContrastResult
@@ -78,6 +82,7 @@ class ModelResult:
     n_excluded: int
     design: DesignMatrix
     voxels: AnalysedVoxels
+    mean_effect: NDArray[np.float64]
     mask_sources: Mapping[str, Path]
     contrasts: tuple[ContrastResult, ...]
     warnings: tuple[str, ...]

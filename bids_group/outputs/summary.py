@@ -60,6 +60,7 @@ def _summarise_mask(model: ModelResult) -> dict[str, Any]:
     n_voxels = int(voxels.mask.sum())
     return {
         "File": model.names.mask,
+        "Figure": model.names.design_figure("mask"),
         "Voxels": n_voxels,
         "VoxelSizeMm": [round(size, 4) for size in voxels.grid.voxel_sizes],
         "VolumeMl": round(n_voxels * voxels.grid.voxel_volume / 1000, 3),
@@ -74,7 +75,7 @@ def _summarise_contrast(model: ModelResult, result: ContrastResult) -> dict[str,
     dof = float(np.ravel(result.statistic.dof)[0])
     return {
         "Label": contrast.label,
-        "Name": contrast.name,
+        "Name": contrast.name if model.names.input_contrast is None else contrast.label,
         "Test": contrast.test,
         "Dof": [dof] if contrast.test == "t" else [float(np.ravel(result.statistic.dof_effect)[0]), dof],
         "Maps": {stat: model.names.statmap(contrast.label, stat) for stat in list_statmaps(result)},

@@ -24,7 +24,7 @@ def write_tsv(table: pd.DataFrame) -> bytes:
     mixed = table.select_dtypes(include="object").columns  # where pandas would write floats as they come
     table = table.copy()
     for name in mixed:
-        table[name] = [_format_value(value) for value in table[name]]
+        table[name] = pd.Series([_format_value(value) for value in table[name]], table.index, dtype=object)
     text: str = table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=FLOAT_FORMAT, lineterminator="\n")
     return text.encode()
 

@@ -117,6 +117,7 @@ class MaskRecord:
     """The analysis mask; sizes in mm and mL."""
 
     file: StoredFile
+    figure: StoredFigure | None
     n_voxels: int
     voxel_size: tuple[float, ...]
     volume: float
@@ -330,6 +331,7 @@ def _collect_design(folder: _Folder, record: Mapping[str, Any]) -> DesignRecord:
 def _collect_mask(folder: _Folder, record: Mapping[str, Any]) -> MaskRecord:
     return MaskRecord(
         file=folder.refer(record["File"]),
+        figure=_read_optional(folder, record.get("Figure")),
         n_voxels=record["Voxels"],
         voxel_size=tuple(record["VoxelSizeMm"]),
         volume=record["VolumeMl"],
