@@ -29,6 +29,7 @@ from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging, open_staging
 from bids_group.progress import StageClock, show_progress
 from bids_group.report.build import build_report
+from bids_group.work_folder import open_work_folder
 
 WORK_FOLDER = ".work"
 logger = logging.getLogger("bids_group")
@@ -84,11 +85,11 @@ def run(options: Options, log: LogLines) -> Path | None:
     if options.dry_run:
         sys.stdout.write(format_plan(study.nodes))
         return None
-    work_dir = options.work_dir or options.output_dir / WORK_FOLDER
     # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
     with (
         open_staging(options.output_dir) as staging,
-        open_storage(work_dir, options.memory_gb) as allocate,
+        open_work_folder(options.work_dir or options.output_dir / WORK_FOLDER) as work_folder,
+        open_storage(work_folder, options.memory_gb) as allocate,
         threadpool_limits(1),
     ):
         tables = [_analyse_node(node, study, options, staging, allocate, clock) for node in study.nodes]

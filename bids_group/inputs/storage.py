@@ -23,7 +23,7 @@ def open_storage(work_dir: Path, memory_gb: float | None) -> Iterator[Allocate]:
     Parameters
     ----------
     work_dir : Path
-        Made when a file is needed; removed with it if it was not there before.
+        Where the file is made when it is needed.
     memory_gb : float or None
         The bound of memory, in units of 1e9 bytes; None for no bound.
 
@@ -33,7 +33,6 @@ def open_storage(work_dir: Path, memory_gb: float | None) -> Iterator[Allocate]:
         From a shape to a float32 array of that shape.
     """
     folder = work_dir / "maps"
-    existed = work_dir.exists()
 
     def allocate(shape: tuple[int, int]) -> NDArray[np.float32]:
         n_bytes = shape[0] * shape[1] * np.dtype(np.float32).itemsize
@@ -49,5 +48,3 @@ def open_storage(work_dir: Path, memory_gb: float | None) -> Iterator[Allocate]:
         yield allocate
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if not existed:
-            shutil.rmtree(work_dir, ignore_errors=True)
