@@ -139,6 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         logger.error("out of memory; give a bound with --mem-gb, or use a larger machine")
         return EXIT_OTHER
+    except ModuleNotFoundError as error:
+        logger.error(
+            "the package %s is not installed for %s; run `make env`, then .venv/bin/python", error.name, sys.executable
+        )
+        return EXIT_OTHER
     except OSError as error:
         logger.error("%s: %s", error.filename or "I/O", error.strerror or error)
         return ReadWriteError.exit_code

@@ -11,6 +11,7 @@ is parsed here first, and only names, numbers, ``+ - : * ^ ( )`` and the functio
     argument:= name | function
 """
 
+import keyword
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -160,6 +161,8 @@ class _Parser:
             return self._nested(lambda: self._read_call(token))
         if not _is_name(token):
             raise FormulaError(f"{function}() takes the name of a variable, found {token!r}")
+        if keyword.iskeyword(token):  # formulaic reads what stands in a function as Python
+            raise FormulaError(f"{token!r} is a word of Python and cannot stand in {function}(); rename the variable")
         return self._note_name(token)
 
     def _nested(self, read: Callable[[], str]) -> str:

@@ -6,7 +6,7 @@ never by their order. Rows that are not analysed are kept apart with the reason.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,19 +79,30 @@ def find_maps(datasets: Iterable[Dataset], selection: Selection, *, database_dir
 
 
 def find_mask_files(
-    datasets: Iterable[Dataset], entities: Mapping[str, tuple[str, ...]], *, database_dir: Path | None = None
+    datasets: Iterable[Dataset],
+    entities: Mapping[str, tuple[str, ...]],
+    *,
+    subjects: Collection[str],
+    database_dir: Path | None = None,
 ) -> list[Path]:
     """Find the mask files that entities describe, sorted by path.
 
+    Masks of other subjects than those given are left aside; masks of no subject are taken.
+
     Raises
     ------
-    NothingSelectedError, DataError
-        If there is none, or one listed value among others matches nothing.
+    DataError
+        If there is none.
     """
     suffixes = entities.get("suffix", ("mask",))
     found = find_images(datasets, suffixes=suffixes, database_dir=database_dir)
-    selected, _ = split_by_criteria(found, [Criterion(key, values, "Mask") for key, values in entities.items()])
-    return [Path(path) for path in selected["path"]]
+    for key, values in entities.items():
+        found = found[Criterion(key, values, "Mask").matches(found[key])]
+    found = found[found["subject"].isna() | found["subject"].isin(subjects)]
+    if not len(found):
+        described = ", ".join(f"{key} {' or '.join(values)}" for key, values in entities.items())
+        raise DataError(f"no image of {described} is in {', '.join(str(dataset.path) for dataset in datasets)}")
+    return [Path(path) for path in found["path"]]
 
 
 def find_images(

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_group.errors import MissingInputError
+from bids_group.errors import DataError, MissingInputError, SpecError
 from bids_group.inputs.datasets import Dataset, find_datasets
 from bids_group.inputs.filters import Selection, read_bids_filter
 from bids_group.inputs.images import Grid, check_grids
@@ -103,18 +103,25 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     for node in spec.nodes:
         plan = plan_node(node, inputs, participants)
         grids = tuple(check_grids(list_map_paths(model)) for model in plan.models)
-        nodes.append(NodeStudy(plan, grids, _find_masks(node.settings, options, search.datasets)))
+        subjects = set(inputs.rows["subject"])
+        nodes.append(NodeStudy(plan, grids, _find_masks(node.settings, options, search.datasets, subjects)))
     return Study(spec, search.datasets, tuple(nodes), search.warnings)
 
 
-def _find_masks(settings: Settings, options: InputOptions, datasets: tuple[Dataset, ...]) -> tuple[Path, ...]:
+def _find_masks(
+    settings: Settings, options: InputOptions, datasets: tuple[Dataset, ...], subjects: set[str]
+) -> tuple[Path, ...]:
     if options.mask is not None:
         return (_check_file(options.mask, "--mask"),)
     if settings.mask is None:
         return ()
     if isinstance(settings.mask, str):
         return (_check_file(options.model.parent / settings.mask, f"{settings.path}.Mask"),)
-    return tuple(find_mask_files(datasets, settings.mask, database_dir=options.database_dir))
+    try:
+        found = find_mask_files(datasets, settings.mask, subjects=subjects, database_dir=options.database_dir)
+    except DataError as error:
+        raise SpecError(f"{settings.path}.Mask", str(error)) from error
+    return tuple(found)
 
 
 def _check_file(path: Path, source: str) -> Path:

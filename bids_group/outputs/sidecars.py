@@ -67,7 +67,7 @@ def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]
     return {
         "Contrast": result.contrast.name,
         "Statistic": statistic.test,
-        "DegreesOfFreedom": dof,
+        "DegreesOfFreedom": [int(value) if value == int(value) else float(value) for value in dof],
         "Model": "ordinary least squares",
         "ErrorTerm": describe_error_term(model),
         "ContrastWeights": [
