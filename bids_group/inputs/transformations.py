@@ -108,7 +108,7 @@ def apply_instructions(
 def _evaluate_filter(instruction: Instruction, table: VariableTable) -> pd.Series:
     path = f"{instruction.path}.Query"
     try:
-        for name in instruction.inputs:
+        for name in (*instruction.inputs, *instruction.options.get("By", ())):
             table.resolve(name)
         kept = select_rows(instruction.options["Query"], table.resolve)
     except (DataError, RowQueryError) as error:

@@ -21,7 +21,7 @@ RESULT_COLUMNS = (
 
 def write_tsv(table: pd.DataFrame) -> bytes:
     """Return a table as BIDS writes it: tabs, a header, n/a, ten significant digits."""
-    mixed = table.select_dtypes(include="object").columns  # where pandas would write floats as they come
+    mixed = [name for name in table if table[name].dtype == object]  # where pandas would write floats as they come
     table = table.copy()
     for name in mixed:
         table[name] = pd.Series([_format_value(value) for value in table[name]], table.index, dtype=object)
