@@ -8,13 +8,14 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from bids_group.errors import OutputError, ReadWriteError
 
 STAGING_FOLDER = ".staging"
+_RETIRED = ".retired"  # in the staging folder: what is replaced
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
@@ -54,7 +55,7 @@ class Staging:
         self.write_bytes(name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
     def publish(self, *, stale: list[str]) -> None:
-        """Move everything into place.
+        """Move everything into place, or, if that fails or is interrupted, everything back.
 
         Folders of nodes replace those of the same name as a whole; other files are replaced one by one.
 
@@ -62,33 +63,38 @@ class Staging:
         ----------
         stale : list of str
             Names in the output folder that an earlier run of the same model left and this one does not write.
+
+        Raises
+        ------
+        OutputError, ReadWriteError
+            If something cannot be moved.
         """
+        moves = [(self.output_dir / name, self._retire(name)) for name in stale if (self.output_dir / name).exists()]
+        for path in self._list_units():
+            name = path.relative_to(self.root).as_posix()
+            target = self.output_dir / name
+            moves += [(target, self._retire(name))] if target.exists() else []
+            moves.append((path, target))
         with translate_errors(self.output_dir):
-            retired = self.root / ".retired"
-            retired.mkdir()
-            for name in stale:
-                if (self.output_dir / name).exists():
-                    (self.output_dir / name).replace(retired / name)
-            for path in sorted(self.root.iterdir()):
-                if path.name.startswith("node-"):
-                    self._replace_folder(path, retired)
-                elif path != retired:
-                    self._replace_files(path)
+            _move_all(moves)
 
-    def _replace_folder(self, path: Path, retired: Path) -> None:
-        target = self.output_dir / path.name
-        if target.exists():
-            target.replace(retired / path.name)
-        path.replace(target)
+    def _retire(self, name: str) -> Path:
+        return self.root / _RETIRED / name
 
-    def _replace_files(self, path: Path) -> None:
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            target = self.output_dir / file.relative_to(self.root)
-            if file.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                target.parent.mkdir(exist_ok=True)
-                file.replace(target)
+    def _list_units(self) -> list[Path]:
+        """Return what is moved as one: the folder of each node, every other file."""
+        nodes = sorted(self.root.glob("node-*"))
+        files = [path for path in sorted(self.root.rglob("*")) if path.is_file()]
+        return nodes + [path for path in files if not any(node in path.parents for node in nodes)]
+
+
+def _move_all(moves: list[tuple[Path, Path]]) -> None:
+    with ExitStack() as undo:
+        for source, target in moves:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+            undo.callback(target.replace, source)
+        undo.pop_all()
 
 
 @contextmanager

@@ -1,0 +1,187 @@
+"""Designs of the textbooks: their columns, rank and degrees of freedom, and those that cannot be fitted."""
+
+import numpy as np
+import pytest
+from statsmodels.stats.outliers_influence import variance_inflation_factor
+
+from bids_group.errors import SpecError
+from bids_group.inputs.design import build_design, check_repeated_measures, find_collinear
+from bids_group.inputs.spec import read_spec
+from bids_group.inputs.variables import VariableTable
+from tests.builders import make_participants, make_rows, make_spec, write_spec
+
+EIGHT = tuple(f"{i:02d}" for i in range(1, 9))
+AGES = (31.5, 20, 44, 27, 52.5, 36, 23, 61)
+GROUPS = ("patient", "control", "control") + ("patient", "control") * 2 + ("control",)
+FACES = [f"{delay}{face}" for face in ("FF", "UF", "SF") for delay in ("Ini", "Imm", "Del")]
+PARTICIPANTS = make_participants(EIGHT, age=AGES, group=GROUPS, dose=[0, 1, 2, 0, 1, 2, 0, 1])
+
+
+@pytest.fixture
+def design_of(tmp_path):
+    """Build the design of `X` or of a formula over the rows of a table of maps."""
+
+    def build(model, rows=None, participants=PARTICIPANTS):
+        node = read_node(tmp_path, model)
+        return build_design(node, VariableTable(make_rows(EIGHT) if rows is None else rows, participants))
+
+    return build
+
+
+def read_node(folder, model, **settings):
+    key = "Formula" if isinstance(model, str) else "X"
+    document = make_spec(settings=settings)
+    del document["Nodes"][0]["Model"]["X"]
+    document["Nodes"][0]["Model"][key] = model
+    return read_spec(write_spec(folder / "smdl.json", document)).nodes[0]
+
+
+def test_a_one_sample_design_is_a_column_of_ones(design_of):
+    design = design_of([1])
+    assert (design.columns, design.rank, design.dof) == (["intercept"], 1, 7)
+    assert (design.matrix.to_numpy() == 1).all()
+
+
+def test_two_groups_have_a_column_each_in_the_order_of_their_names(design_of):
+    design = design_of(["group"])
+    assert (design.columns, design.rank, design.dof) == (["group[control]", "group[patient]"], 2, 6)
+    np.testing.assert_array_equal(design.matrix["group[patient]"], [g == "patient" for g in GROUPS])
+
+
+def test_one_level_can_stand_alone(design_of):
+    design = design_of([1, "group[patient]"])
+    assert (design.columns, design.rank) == (["intercept", "group[patient]"], 2)
+    with pytest.raises(SpecError, match=r"did you mean 'group\[patient\]'"):
+        design_of([1, "group[patiant]"])
+    with pytest.raises(SpecError, match="has no levels"):
+        design_of([1, "age[31.5]"])
+
+
+def test_a_covariate_is_taken_as_it_is(design_of):
+    design = design_of([1, "age"])
+    assert design.dof == 6
+    np.testing.assert_array_equal(design.matrix["age"], AGES)
+
+
+def test_values_are_joined_by_subject_not_by_position(design_of):
+    shuffled = PARTICIPANTS.iloc[::-1]
+    np.testing.assert_array_equal(design_of([1, "age"], participants=shuffled).matrix["age"], AGES)
+
+
+def test_a_paired_design_has_as_many_dof_as_differences(design_of):
+    design = design_of(["A", "B", "subject"], make_rows(EIGHT, ("A", "B")))
+    assert (len(design.columns), design.rank, design.dof) == (10, 9, 7)
+    assert set(design.dependent_columns) == set(design.columns)
+
+
+def test_three_by_three_repeated_measures_have_rank_24_and_120_dof(design_of):
+    subjects = [f"{i:02d}" for i in range(1, 17)]
+    rows = make_rows(subjects, FACES)
+    design = design_of([*FACES, "subject"], rows, make_participants(subjects))
+    assert (design.matrix.shape, design.rank, design.dof) == ((144, 25), 24, 120)
+    np.testing.assert_array_equal(design.matrix.to_numpy().sum(axis=0), [16] * 9 + [9] * 16)
+
+
+@pytest.mark.parametrize(
+    ("terms", "formula"),
+    [
+        ([1], "1"),
+        (["group"], "group"),
+        (["group", "age"], "0 + group + age"),
+        ([1, "age", "dose"], "age + scale(dose)"),
+        ([1, "age"], "center(age)"),
+        (["A", "B", "subject"], "A + B + subject"),
+        (["contrast", "subject"], "C(contrast) + C(subject) - 1"),
+    ],
+)
+def test_x_and_formula_span_the_same_columns(design_of, terms, formula):
+    rows = make_rows(EIGHT, ("A", "B"))
+    first, second = design_of(terms, rows), design_of(formula, rows)
+    assert first.rank == second.rank
+    bases = [design.space.basis for design in (first, second)]
+    np.testing.assert_allclose(*(basis @ basis.T for basis in bases), atol=1e-12)
+
+
+def test_the_intercept_of_a_formula_is_called_as_that_of_x(design_of):
+    assert design_of("group").columns == ["intercept", "group[T.patient]"]
+
+
+def test_missing_values_name_the_participants(design_of):
+    ages = ["n/a", *AGES[1:7], ""]
+    for model in ([1, "age"], "age"):
+        with pytest.raises(SpecError, match="n/a, or no row in participants.tsv.* for sub-01, sub-08;"):
+            design_of(model, participants=make_participants(EIGHT, age=ages))
+    with pytest.raises(SpecError, match="for sub-08;") as caught:
+        design_of([1, "age"], participants=PARTICIPANTS.iloc[:7])
+    assert caught.value.path == "Nodes[0].Model.X[1]"
+
+
+def test_a_design_needs_a_residual_degree_of_freedom(design_of):
+    rows = make_rows(("01", "02"))
+    assert design_of([1], rows).dof == 1
+    with pytest.raises(SpecError, match="2 maps and a design of rank 2"):
+        design_of([1, "age"], rows)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ([1, "aeg"], "did you mean 'age'"),
+        ("aeg", "did you mean 'age'"),
+        (["group", "group[patient]"], "two columns are called"),
+        ("scale(group)", "cannot be evaluated"),
+        ("0", "no usable columns"),
+        ("age*0", "cannot be evaluated"),
+    ],
+)
+def test_designs_that_cannot_be_built_are_refused_at_their_place(design_of, model, told):
+    with pytest.raises(SpecError, match=r"^Nodes\[0\]\.Model\.(X|Formula)") as caught:
+        design_of(model)
+    assert told in str(caught.value)
+
+
+def test_a_column_of_zeros_is_refused(design_of):
+    with pytest.raises(SpecError, match="'dose' is zero in all rows"):
+        design_of([1, "dose"], participants=make_participants(EIGHT, dose=[0] * 8))
+
+
+def test_repeated_maps_need_subject_columns_and_an_explicit_pooled_error(design_of, tmp_path):
+    rows = make_rows(EIGHT, ("A", "B"))
+    full, without = design_of(["A", "B", "subject"], rows), design_of(["A", "B"], rows)
+    pooled = read_node(tmp_path, ["A", "B", "subject"], ErrorTerm="pooled")
+    check_repeated_measures(pooled, rows, full)
+    check_repeated_measures(pooled, rows, design_of("A + subject", rows))
+    with pytest.raises(SpecError, match='add "subject"') as caught:
+        check_repeated_measures(pooled, rows, without)
+    assert caught.value.path == "Nodes[0].Model.X"
+    for settings in ({}, {"ErrorTerm": "partitioned"}):
+        with pytest.raises(SpecError, match="sub-01 has 2 maps") as caught:
+            check_repeated_measures(read_node(tmp_path, ["A", "B"], **settings), rows, full)
+        assert caught.value.path == "Nodes[0].Model.Software.bids_group.ErrorTerm"
+        assert caught.value.exit_code == 65
+
+
+def test_one_map_each_needs_no_error_term(design_of, tmp_path):
+    check_repeated_measures(read_node(tmp_path, [1]), make_rows(EIGHT), design_of([1]))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0, 3.0, 6.0, 30.0])
+def test_collinearity_is_told_when_the_vif_of_statsmodels_exceeds_10(design_of, noise):
+    step = np.array([1, -1, -1, 1, 1, 1, -1, -1])
+    ages, years = np.array(AGES), np.round(np.array(AGES) * 0.9 + noise * step, 6)
+    if noise == 0:
+        years += 0.01 * step
+    design = design_of(
+        [1, "age", "years", "group[patient]"], participants=PARTICIPANTS.assign(years=[str(y) for y in years])
+    )
+    np.testing.assert_array_equal(design.matrix["age"], ages)
+    factors = [variance_inflation_factor(design.matrix.to_numpy(), i) for i in range(4)]
+    warned = [f"'{name}'" in "".join(find_collinear(design)) for name in design.columns]
+    assert warned == [False, factors[1] > 10, factors[2] > 10, False]
+    for line, factor in zip(find_collinear(design), [f for f in factors[1:3] if f > 10], strict=True):
+        assert f"{100 / factor:.2g}% of its variance" in line
+
+
+def test_an_uncentred_covariate_is_not_collinear_with_the_intercept(design_of):
+    years = [str(2000 + age) for age in AGES]
+    assert find_collinear(design_of([1, "years"], participants=make_participants(EIGHT, years=years))) == []

@@ -1,0 +1,96 @@
+"""The app's own settings: documented defaults, and refusal of what this version cannot do."""
+
+import pytest
+
+from bids_group.errors import SpecError
+from bids_group.inputs.settings import read_settings
+from bids_group.inputs.strict import Place
+
+PATH = "Nodes[0].Model.Software.bids_group"
+
+
+def read(**keys):
+    return read_settings(Place(keys, PATH))
+
+
+def test_what_is_left_out_has_the_documented_defaults():
+    settings = read()
+    assert (settings.error_term, settings.mask, settings.connectivity) == ("partitioned", None, 6)
+    assert settings.inference_is_default
+    entries = [(entry.correction, entry.alpha, entry.tail, entry.cluster_extent) for entry in settings.inference]
+    assert entries == [
+        ("none", 0.001, "two-sided", 0),
+        ("fdr", 0.05, "two-sided", 0),
+        ("bonferroni", 0.05, "two-sided", 0),
+    ]
+
+
+@pytest.mark.parametrize(("correction", "alpha"), [("none", 0.001), ("fdr", 0.05), ("bonferroni", 0.05)])
+def test_an_entry_has_the_alpha_of_its_correction(correction, alpha):
+    (entry,) = read(Inference=[{"Correction": correction}]).inference
+    assert (entry.alpha, entry.tail, entry.cluster_extent, entry.contrasts) == (alpha, "two-sided", 0, None)
+    assert entry.path == f"{PATH}.Inference[0]"
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "told"),
+    [
+        ({"Correction": "none", "Alpha": 0}, ".Alpha", "between 0 and 1"),
+        ({"Correction": "none", "Alpha": 1}, ".Alpha", "between 0 and 1"),
+        ({"Correction": "none", "Alpha": "5%"}, ".Alpha", "5%"),
+        ({"Correction": "none", "Tail": "both"}, ".Tail", "two-sided"),
+        ({"Correction": "none", "Tail": "Positive"}, ".Tail", "did you mean 'positive'"),
+        ({"Correction": "none", "ClusterExtent": -1}, ".ClusterExtent", "at least 0"),
+        ({"Correction": "none", "ClusterExtent": 1.5}, ".ClusterExtent", "whole number"),
+        ({"Correction": "none", "ClusterExtent": True}, ".ClusterExtent", "whole number"),
+        ({"Correction": "none", "Contrasts": []}, ".Contrasts", "empty"),
+        ({"Correction": "none", "Seed": 0}, ".Seed", "no meaning"),
+        ({"Correction": "rft"}, ".Correction", "not available"),
+        ({"Correction": "permutation", "Permutations": 100}, ".Correction", "not available"),
+        ({"Correction": "fwe"}, ".Correction", "not possible"),
+        ({"Alpha": 0.05}, "", "'Correction' is missing"),
+    ],
+)
+def test_faults_of_an_entry_are_told_with_their_place(entry, path, told):
+    with pytest.raises(SpecError) as caught:
+        read(Inference=[{"Correction": "fdr"}, entry])
+    assert caught.value.path == f"{PATH}.Inference[1]{path}"
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MinCoverage", 0.8),
+        ("MinCoverage", True),
+        ("Missing", "drop-subject"),
+        ("SmoothingFWHM", 6),
+        ("SmoothingFWHM", False),
+        ("Sphericity", "none"),
+        ("Sphericity", None),
+        ("ExchangeabilityBlocks", ["subject"]),
+        ("VarianceGroups", "group"),
+        ("Atlases", ["aal"]),
+        ("ErrorTerm", "within"),
+        ("Connectivity", 8),
+        ("Connectivity", "6"),
+        ("Mask", {"dsc": "brain"}),
+        ("Mask", ""),
+        ("Inference", []),
+        ("Inference", {}),
+        ("Inferences", []),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_its_place(key, value):
+    with pytest.raises(SpecError) as caught:
+        read(**{key: value})
+    assert caught.value.path.startswith(f"{PATH}.{key}")
+
+
+def test_later_settings_may_ask_for_nothing():
+    harmless = {"MinCoverage": 1, "Missing": "error", "SmoothingFWHM": 0, "ExchangeabilityBlocks": "auto"}
+    assert read(**harmless) == read()
+
+
+def test_a_whole_number_stays_one_however_json_writes_it():
+    assert type(read(Connectivity=18.0).connectivity) is int

@@ -1,0 +1,92 @@
+"""Outputs appear whole or not at all."""
+
+import errno
+
+import pytest
+
+from bids_group.errors import OutputError, ReadWriteError
+from bids_group.outputs.staging import open_staging, translate_errors
+
+
+def publish(output, files, *, stale=()):
+    with open_staging(output) as staging:
+        for name, content in files.items():
+            staging.write_bytes(name, content)
+        staging.publish(stale=list(stale))
+
+
+def read_tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_appears_before_it_is_published(tmp_path):
+    with open_staging(tmp_path / "out") as staging:
+        staging.write_bytes("node-a/map", b"1")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [staging.root.name]
+        staging.publish(stale=[])
+        assert (tmp_path / "out" / "node-a" / "map").read_bytes() == b"1"
+    assert read_tree(tmp_path / "out") == {"node-a/map": b"1"}
+
+
+def test_folder_of_a_node_is_replaced_as_a_whole_and_other_files_one_by_one(tmp_path):
+    publish(tmp_path, {"node-a/old": b"1", "logs/first": b"1", "top": b"1"})
+    publish(tmp_path, {"node-a/new": b"2", "logs/second": b"2", "top": b"2"})
+    assert read_tree(tmp_path) == {"node-a/new": b"2", "logs/first": b"1", "logs/second": b"2", "top": b"2"}
+
+
+def test_stale_folders_go_with_the_publication_and_not_before(tmp_path):
+    publish(tmp_path, {"node-a/map": b"1"})
+    with pytest.raises(FileNotFoundError), open_staging(tmp_path) as staging:
+        (staging.root / "never-was").unlink()
+    assert read_tree(tmp_path) == {"node-a/map": b"1"}
+    publish(tmp_path, {"node-b/map": b"2"}, stale=["node-a", "node-never-was"])
+    assert read_tree(tmp_path) == {"node-b/map": b"2"}
+
+
+def test_publication_that_fails_half_way_is_taken_back(tmp_path):
+    publish(tmp_path, {"node-a/map": b"1", "top": b"1", "logs": b"a file where a folder has to be"})
+    before = read_tree(tmp_path)
+    with pytest.raises(OutputError, match="logs"):
+        publish(tmp_path, {"node-a/map": b"2", "node-b/map": b"2", "logs/log": b"2", "top": b"2"})
+    assert read_tree(tmp_path) == before
+
+
+def test_failed_run_takes_away_the_folders_that_it_made_and_no_others(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(KeyboardInterrupt), open_staging(tmp_path / "there" / "new" / "out"):
+        raise KeyboardInterrupt
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path):
+    with open_staging(tmp_path) as staging:
+        name = staging.root.name
+    (tmp_path / name / "node-a").mkdir(parents=True)
+    (tmp_path / name / "node-a" / "half").write_bytes(b"1")
+    publish(tmp_path, {"node-b/map": b"2"})
+    assert read_tree(tmp_path) == {"node-b/map": b"2"}
+
+
+def test_output_below_a_file_cannot_be_created(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="file"), open_staging(tmp_path / "file" / "out"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, ReadWriteError), (errno.EDQUOT, ReadWriteError), (errno.EIO, ReadWriteError),
+        (errno.EACCES, OutputError), (errno.EROFS, OutputError), (errno.ENOTDIR, OutputError),
+    ],
+)  # fmt: skip
+def test_full_or_failing_device_is_told_from_a_place_that_cannot_be_written(tmp_path, number, kind):
+    with pytest.raises(kind, match="out"), translate_errors(tmp_path / "out"):
+        raise OSError(number, "reason")
+
+
+def test_json_is_text_that_people_can_read(tmp_path):
+    with open_staging(tmp_path) as staging:
+        staging.write_json("a.json", {"Name": "Grüße", "n": [1]})
+        staging.publish(stale=[])
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "Name": "Grüße",\n  "n": [\n    1\n  ]\n}\n'

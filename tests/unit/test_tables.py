@@ -1,0 +1,40 @@
+"""Tables are written as BIDS has them, and no cell depends on what else is in its column."""
+
+import numpy as np
+import pandas as pd
+
+from bids_group.outputs.tables import list_inputs, write_tsv
+
+
+def test_tables_have_tabs_a_header_and_na_for_what_is_missing():
+    table = pd.DataFrame({"name": ["a", None], "value": [1.5, np.nan], "count": pd.array([3, None], dtype="Int64")})
+    assert write_tsv(table) == b"name\tvalue\tcount\na\t1.5\t3\nn/a\tn/a\tn/a\n"
+
+
+def test_empty_table_keeps_its_header():
+    assert write_tsv(pd.DataFrame({"cluster_id": np.arange(0), "peak_x": np.zeros(0)})) == b"cluster_id\tpeak_x\n"
+
+
+def test_numbers_have_ten_significant_digits_whatever_stands_beside_them():
+    expected = b"x\n0.3333333333\n1e-12\n"
+    assert write_tsv(pd.DataFrame({"x": [1 / 3, 1e-12]})) == expected
+    mixed = pd.DataFrame({"x": [1 / 3, 1e-12, None, 7, True]}, dtype=object)
+    assert write_tsv(mixed) == expected + b"n/a\n7\nTrue\n"
+
+
+def test_writing_leaves_the_table_as_it_is():
+    table = pd.DataFrame({"x": [1 / 3, None]}, dtype=object)
+    write_tsv(table)
+    assert table["x"].iloc[0] == 1 / 3
+
+
+def test_inputs_list_analysed_maps_first_and_only_entities_in_use():
+    common = {"task": "x", "session": None, "contrast": "A"}
+    rows = pd.DataFrame([{**common, "subject": "01", "uri": "bids:d:1", "design_row": 0, "n_voxels_missing": 7}])
+    excluded = pd.DataFrame([{**common, "subject": "02", "uri": "bids:d:2", "reason": "Input: desc is B"}])
+    table = list_inputs(rows, excluded)
+    assert list(table.columns) == [
+        *("design_row", "subject", "task", "contrast", "file", "included", "reason", "n_voxels_missing"),
+    ]
+    lines = write_tsv(table).decode().splitlines()
+    assert lines[1:] == ["0\t01\tx\tA\tbids:d:1\tyes\tn/a\t7", "n/a\t02\tx\tA\tbids:d:2\tno\tInput: desc is B\tn/a"]
