@@ -14,6 +14,9 @@ from bids_group.outputs.naming import node_folder
 from bids_group.outputs.results import label_inference
 
 LARGEST_DENOMINATOR = 100
+# Beyond these the middle of a table is left out: nobody reads 9,000 rows of 1,000 columns.
+MOST_ROWS = 400
+MOST_COLUMNS = 60
 
 
 def format_plan(nodes: Sequence[NodeStudy]) -> str:
@@ -39,7 +42,7 @@ def _format_model(model: ModelPlan, grid: Grid) -> str:
         f"grid {shape}, voxels {sizes} mm",
         _indent(_format_inputs(model.rows)),
         f"Design: {len(design.columns)} columns, rank {design.rank}, {design.dof} residual degrees of freedom",
-        _indent(design.matrix.set_axis(range(len(design.matrix)), axis="index").to_string(float_format="{:g}".format)),
+        _indent(_format_table(design.matrix.set_axis(range(len(design.matrix)), axis="index"))),
         "Contrasts:",
         *(_format_contrast(model, i) for i in range(len(model.contrasts))),
         *(f"Warning: {warning}" for warning in model.warnings),
@@ -50,8 +53,15 @@ def _format_model(model: ModelPlan, grid: Grid) -> str:
 def _format_inputs(rows: pd.DataFrame) -> str:
     entities = [name for name in ENTITY_SHORT_NAMES if name in rows and rows[name].notna().any()]
     varying = [name for name in entities if rows[name].nunique(dropna=False) > 1 or name in ("subject", "contrast")]
+    if "desc" in varying and rows["desc"].equals(rows["contrast"]):
+        varying.remove("desc")  # the contrast was read from it
     table = rows[[*varying, "uri"]].set_axis(range(len(rows)), axis="index")
-    return table.to_string(na_rep="n/a")
+    return _format_table(table)
+
+
+def _format_table(table: pd.DataFrame) -> str:
+    """Write a table, the middle of a very large one left out."""
+    return table.to_string(na_rep="n/a", float_format="{:g}".format, max_rows=MOST_ROWS, max_cols=MOST_COLUMNS)
 
 
 def _format_contrast(model: ModelPlan, index: int) -> str:
