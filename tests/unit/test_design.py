@@ -109,7 +109,7 @@ def test_the_intercept_of_a_formula_is_called_as_that_of_x(design_of):
 def test_missing_values_name_the_participants(design_of):
     ages = ["n/a", *AGES[1:7], ""]
     for model in ([1, "age"], "age"):
-        with pytest.raises(SpecError, match="n/a, or no row in participants.tsv.* for sub-01, sub-08;"):
+        with pytest.raises(SpecError, match=r"n/a, or no row in participants\.tsv.* for sub-01, sub-08;"):
             design_of(model, participants=make_participants(EIGHT, age=ages))
     with pytest.raises(SpecError, match="for sub-08;") as caught:
         design_of([1, "age"], participants=PARTICIPANTS.iloc[:7])

@@ -1,5 +1,6 @@
 """Filters: what is selected, what is left out and why, and what is asked for in vain."""
 
+import contextlib
 import json
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_group.errors import BidsGroupError, DataError, NothingSelectedError
+from bids_group.errors import DataError, NothingSelectedError
 from bids_group.inputs.filters import Criterion, Selection, list_criteria, read_bids_filter, split_by_criteria
 
 MAPS = pd.DataFrame(
@@ -131,10 +132,7 @@ def folder(tmp_path_factory):
         ),
     )
 )
-def test_any_filter_file_is_read_or_refused_with_exit_code_65(folder, document):
-    try:
+def test_any_filter_file_is_read_or_refused_as_bad_data(folder, document):
+    with contextlib.suppress(DataError):
         found = read_bids_filter(write_filter(folder, document))
-    except BidsGroupError as error:
-        assert error.exit_code == 65
-    else:
         assert all(value is None or isinstance(value, str) for values in found.values() for value in values)

@@ -1,5 +1,7 @@
 """Queries over rows: comparisons only, as pandas has them, and a missing value fulfils nothing."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,10 +131,8 @@ def test_excessive_queries_are_refused(query):
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=25) | st.text("age=<>!in() not'\"[]1.,|&~", max_size=25))
 def test_any_text_selects_rows_or_is_refused(text):
-    try:
+    with contextlib.suppress(RowQueryError, DataError):
         assert len(select(text)) == len(ROWS)
-    except (RowQueryError, DataError):
-        pass
 
 
 def test_an_unknown_name_says_which_was_meant():

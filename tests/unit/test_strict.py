@@ -1,5 +1,6 @@
 """Strict JSON: what JSON does not allow is refused, and every fault is told with its place."""
 
+import contextlib
 import json
 from fractions import Fraction
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_group.errors import BidsGroupError, DataError, MissingInputError, SpecError
+from bids_group.errors import DataError, MissingInputError, SpecError
 from bids_group.inputs.strict import Place, read_json, shorten, suggest
 
 JSON_VALUES = st.recursive(
@@ -40,11 +41,8 @@ def test_valid_json_is_read_as_the_standard_library_reads_it(folder, document):
 def test_any_bytes_give_a_document_or_a_data_error(folder, content):
     path = folder / "bytes.json"
     path.write_bytes(content)
-    try:
-        read_json(path)
-    except BidsGroupError as error:
-        assert isinstance(error, DataError)
-        assert str(path) in str(error)
+    with contextlib.suppress(DataError):
+        assert json.loads(json.dumps(read_json(path))) == json.loads(content.decode("utf-8-sig"))
 
 
 def test_a_byte_order_mark_is_not_part_of_the_document(folder):
@@ -68,7 +66,7 @@ def test_a_byte_order_mark_is_not_part_of_the_document(folder):
     ],
 )
 def test_what_json_does_not_allow_is_refused_with_its_place(folder, text, told):
-    with pytest.raises(DataError, match="document.json") as caught:
+    with pytest.raises(DataError, match=r"document\.json") as caught:
         read_json(write(folder, text))
     assert told in str(caught.value)
     assert caught.value.exit_code == 65

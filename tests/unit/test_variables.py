@@ -58,7 +58,7 @@ def test_a_participant_without_a_row_has_no_value():
 def test_unknown_and_ambiguous_names_are_refused():
     with pytest.raises(DataError, match="did you mean 'session'"):
         make_table().resolve("sesion")
-    with pytest.raises(DataError, match="both an entity of the maps and a column of participants.tsv"):
+    with pytest.raises(DataError, match=r"both an entity of the maps and a column of participants\.tsv"):
         make_table(session=["a", "b", "c"]).resolve("session")
     with pytest.raises(DataError, match="no variable 'run'"):
         make_table().resolve("run")

@@ -1,0 +1,128 @@
+"""Plans: which models a node has, of which rows, and where their outputs would collide."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_group.errors import DataError, SpecError
+from bids_group.inputs.plan import find_shared_entities, plan_node
+from bids_group.inputs.query import InputTable
+from bids_group.inputs.spec import read_spec
+from tests.builders import make_participants, make_rows, make_spec, write_spec
+
+SUBJECTS = ("01", "02", "03", "04", "05")
+PARTICIPANTS = make_participants(SUBJECTS, age=[20, 31, 44, 27, 90], group=["p", "c", "p", "c", "x"])
+ENTRY = {"Correction": "fdr", "Tail": "positive"}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def build(document, rows):
+        node = read_spec(write_spec(tmp_path / "smdl.json", document)).nodes[0]
+        return plan_node(node, InputTable(rows, rows[:0].assign(reason="")), PARTICIPANTS)
+
+    return build
+
+
+def make_filter(query, name):
+    instruction = {"Name": "Filter", "Input": name, "Query": query}
+    return {"Transformations": {"Transformer": "pybids-transforms-v1", "Instructions": [instruction]}}
+
+
+def test_grouped_by_contrast_there_is_a_model_for_each_and_its_mean_has_its_name(plan):
+    models = plan(make_spec(model={"X": [1, "age"]}), make_rows(SUBJECTS, ("B", "A"))).models
+    assert [model.input_contrast for model in models] == ["A", "B"]
+    assert [[contrast.label for contrast in model.contrasts] for model in models] == [["A", "Aage"], ["B", "Bage"]]
+    assert all(set(model.rows["contrast"]) == {model.input_contrast} for model in models)
+
+
+def test_ungrouped_there_is_one_model_and_its_mean_is_called_intercept(plan):
+    (model,) = plan(make_spec(node={"GroupBy": []}), make_rows(SUBJECTS)).models
+    assert (model.input_contrast, model.contrasts[0].label) == (None, "intercept")
+
+
+def test_rows_of_table_and_design_are_the_same(plan):
+    rows = make_rows(SUBJECTS, ("A", "B")).set_index(np.arange(10)[::-1] * 3)
+    for model in plan(make_spec(), rows).models:
+        assert list(model.design.matrix.index) == list(model.rows.index)
+
+
+def test_repeated_measures_are_one_model(plan):
+    (model,) = plan(make_spec("anova"), make_rows(SUBJECTS, ("A", "B", "C"))).models
+    assert (model.design.rank, model.design.dof) == (7, 8)
+    assert [contrast.test for contrast in model.contrasts] == ["F", "t"]
+
+
+def test_filtered_rows_are_listed_with_the_reason(plan):
+    document = make_spec(node=make_filter("age < 60", "age"))
+    planned = plan(document, make_rows(SUBJECTS, ("A", "B")))
+    assert [len(model.rows) for model in planned.models] == [4, 4]
+    assert list(planned.excluded["subject"]) == ["05", "05"]
+    assert set(planned.excluded["reason"]) == {"Filter: age < 60"}
+
+
+def test_a_filter_may_leave_out_an_incomplete_subject_and_not_make_one(plan):
+    rows = make_rows(SUBJECTS, ("A", "B", "C"))
+    incomplete = rows.drop(index=[14])
+    with pytest.raises(DataError, match="sub-05 C"):
+        plan(make_spec("anova"), incomplete)
+    assert len(plan(make_spec("anova", node=make_filter("age < 60", "age")), incomplete).models[0].rows) == 12
+    with pytest.raises(DataError, match="sub-05 C"):
+        plan(make_spec("anova", node=make_filter("not (age == 90 and contrast == 'C')", "age")), rows)
+
+
+def test_models_that_differ_in_their_subjects_say_so(plan):
+    rows = make_rows(SUBJECTS, ("A", "B")).drop(index=[3])
+    for model in plan(make_spec(), rows).models:
+        assert any("sub-02 B" in warning for warning in model.warnings)
+
+
+def test_maps_without_a_column_of_their_own_are_told(plan):
+    document = make_spec("anova", conditions=("A", "B"))
+    (model,) = plan(document, make_rows(SUBJECTS, ("A", "B", "C"))).models
+    assert any("the maps of C are in the model" in warning for warning in model.warnings)
+
+
+def test_contrasts_whose_labels_collide_are_refused(plan):
+    contrast = {"Name": "a-b", "Test": "t", "ConditionList": ["A", "B"], "Weights": [1, -1]}
+    document = make_spec("anova", node={"Contrasts": [contrast, {**contrast, "Name": "ab"}]})
+    with pytest.raises(SpecError, match="contrast-ab; rename one"):
+        plan(document, make_rows(SUBJECTS, ("A", "B", "C")))
+
+
+@pytest.mark.parametrize(
+    ("second", "path"),
+    [
+        ({**ENTRY, "Tail": "negative"}, "Inference[1]"),
+        ({**ENTRY, "Name": "--"}, "Inference[1]"),
+        ({**ENTRY, "Contrasts": ["A"]}, "Inference[1]"),
+        ({**ENTRY, "Name": "n", "Contrasts": ["Z"]}, "Inference[1].Contrasts[0]"),
+    ],
+)
+def test_entries_of_one_name_or_of_no_contrast_are_refused(plan, second, path):
+    with pytest.raises(SpecError) as caught:
+        plan(make_spec(settings={"Inference": [ENTRY, second]}), make_rows(SUBJECTS, ("A", "B")))
+    assert caught.value.path.endswith(f"bids_group.{path}")
+
+
+def test_entries_may_share_a_correction_by_name_or_by_contrast(plan):
+    for entries in (
+        [ENTRY, {**ENTRY, "Tail": "negative", "Name": "Negative"}],
+        [{**ENTRY, "Contrasts": ["A"]}, {**ENTRY, "Contrasts": ["B"]}],
+        [{**ENTRY, "Contrasts": ["intercept"]}],
+    ):
+        assert plan(make_spec(settings={"Inference": entries}), make_rows(SUBJECTS, ("A", "B"))).models
+
+
+def test_shared_entities_are_those_of_all_maps_in_the_order_of_bids():
+    rows = make_rows(SUBJECTS).assign(space="MNI", run=["1"] * 5, session=["a", "b", "a", "b", "a"], desc="A")
+    rows = rows.assign(acquisition=["x", None, "x", "x", "x"])
+    shared = find_shared_entities(rows[sorted(rows.columns, reverse=True)])
+    assert list(shared.items()) == [("task", "x"), ("run", "1"), ("space", "MNI")]
+
+
+def test_the_order_of_the_rows_changes_nothing_but_the_order(plan):
+    rows = make_rows(SUBJECTS, ("A", "B", "C"))
+    shuffled = rows.sample(frac=1, random_state=0)
+    first, second = (plan(make_spec("anova"), table).models[0] for table in (rows, shuffled))
+    pd.testing.assert_frame_equal(first.design.matrix, second.design.matrix.loc[first.design.matrix.index])
