@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from bids_group.errors import DataError
 from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.datasets import Dataset
-from bids_group.inputs.images import AnalysedVoxels, Grid, GroupData, load_group, read_mask
+from bids_group.inputs.images import AnalysedVoxels, GroupData, load_group, read_mask
+from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan, selects
 from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.storage import Allocate

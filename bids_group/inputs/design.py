@@ -140,7 +140,8 @@ def _evaluate_formula(node: NodeSpec, formula: Formula, table: VariableTable) ->
         # An empty context: the formula sees these variables and formulaic's own transforms, nothing of this program.
         matrix = model_matrix(formula.text, pd.DataFrame(data, index=table.rows.index), context={})
     except (FormulaicError, ValueError, TypeError, np.linalg.LinAlgError) as error:
-        raise SpecError(path, f"{formula.text!r} cannot be evaluated: {error}") from error
+        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # formulaic colours its messages for terminals
+        raise SpecError(path, f"{formula.text!r} cannot be evaluated: {told}") from error
     design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.rows.index, columns=list(matrix.columns))
     if not design.shape[1] or not np.isfinite(design.to_numpy()).all():
         raise SpecError(path, f"{formula.text!r} gives no usable columns; a variable in it may be constant")

@@ -23,6 +23,7 @@ LONGEST_FORMULA = 2000
 HIGHEST_POWER = 4  # (a + b + ...)^9 would expand into hundreds of thousands of columns
 HIGHEST_DEGREE = 9
 DEEPEST_NESTING = 20
+MOST_CROSSINGS = 8  # each * may double the columns
 _TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[0-9]+)|(?P<sign>[-+:*^(),]))")
 
 
@@ -90,6 +91,7 @@ class _Parser:
         self.names: list[str] = []
         self._at = 0
         self._depth = 0
+        self._crossings = 0
 
     def _peek(self) -> str:
         return self.tokens[self._at] if self._at < len(self.tokens) else ""
@@ -120,6 +122,9 @@ class _Parser:
     def _read_term(self) -> str:
         text = self._read_power()
         while self._peek() in (":", "*"):
+            self._crossings += self._peek() == "*"
+            if self._crossings > MOST_CROSSINGS:
+                raise FormulaError(f"the formula crosses more than {MOST_CROSSINGS + 1} terms with *")
             text += self._take() + self._read_power()
         return text
 

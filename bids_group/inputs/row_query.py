@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from bids_group.inputs.strict import suggest
 from bids_group.inputs.variables import Variable
 
 LONGEST_QUERY = 2000
@@ -127,7 +128,10 @@ def _to_float(number: float) -> float:
 
 def _coerce(value: float | str, variable: Variable, name: str) -> float | str:
     if variable.is_factor:
-        return value if isinstance(value, str) else f"{value:.12g}"
+        label = value if isinstance(value, str) else f"{value:.12g}"
+        if variable.levels and label not in variable.levels:
+            raise RowQueryError(f"{name!r} has no level {label!r}; {suggest(label, variable.levels)}")
+        return label
     if isinstance(value, str):
         raise RowQueryError(f"{name!r} holds numbers and is compared with the text {value!r}")
     return value

@@ -7,7 +7,8 @@ from pathlib import Path
 from bids_group.errors import DataError, MissingInputError, SpecError
 from bids_group.inputs.datasets import Dataset, find_datasets
 from bids_group.inputs.filters import Selection, read_bids_filter
-from bids_group.inputs.images import Grid, check_grids
+from bids_group.inputs.images import check_grids
+from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
 from bids_group.inputs.query import find_maps, find_mask_files
 from bids_group.inputs.settings import Settings
@@ -103,7 +104,7 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     for node in spec.nodes:
         plan = plan_node(node, inputs, participants)
         grids = tuple(check_grids(list_map_paths(model)) for model in plan.models)
-        subjects = set(inputs.rows["subject"])
+        subjects = {subject for model in plan.models for subject in model.rows["subject"]}
         nodes.append(NodeStudy(plan, grids, _find_masks(node.settings, options, search.datasets, subjects)))
     return Study(spec, search.datasets, tuple(nodes), search.warnings)
 

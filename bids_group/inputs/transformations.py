@@ -6,7 +6,7 @@ describes the design's own rows.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ def _numbers(variable: Variable) -> pd.Series:
 
 
 def _make_factor(variable: Variable, options: dict[str, Any]) -> Variable:
-    return Variable(variable.labels, None, variable.source)
+    return replace(variable, numbers=None)
 
 
 def _demean(variable: Variable, options: dict[str, Any]) -> Variable:

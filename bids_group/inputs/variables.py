@@ -25,11 +25,15 @@ class Variable:
         The values as numbers, missing ones as NaN; None for a factor.
     source : str
         Where the variable comes from, for messages.
+    levels : tuple of str
+        Every value in the table that the variable comes from, also of subjects that are not in the model; empty where
+        that is not known.
     """
 
     labels: pd.Series
     numbers: pd.Series | None
     source: str
+    levels: tuple[str, ...] = ()
 
     @property
     def is_factor(self) -> bool:
@@ -44,7 +48,7 @@ class Variable:
     def restrict(self, kept: pd.Index) -> "Variable":
         """Return the variable of some of the rows."""
         numbers = None if self.numbers is None else self.numbers.loc[kept]
-        return Variable(self.labels.loc[kept], numbers, self.source)
+        return replace(self, labels=self.labels.loc[kept], numbers=numbers)
 
 
 def make_covariate(numbers: pd.Series, source: str) -> Variable:
@@ -112,7 +116,8 @@ class VariableTable:
             return Variable(values.where(values.notna(), None), None, source)
         values = self.rows["subject"].map(self.participants[name]).astype(object)
         labels = values.where(values.notna() & ~values.isin(MISSING_VALUES), None)
-        return Variable(labels, _read_numbers(self.participants[name], labels), source)
+        levels = tuple(sorted(set(self.participants[name].dropna()) - set(MISSING_VALUES)))
+        return Variable(labels, _read_numbers(self.participants[name], labels), source, levels)
 
     def with_variables(self, computed: dict[str, Variable]) -> "VariableTable":
         """Return a table in which some variables are new."""

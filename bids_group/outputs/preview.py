@@ -6,7 +6,7 @@ from fractions import Fraction
 import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES
-from bids_group.inputs.images import Grid
+from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.study import NodeStudy

@@ -162,3 +162,8 @@ def test_names_are_listed_once_in_order():
 def test_a_mistyped_function_is_recognised():
     with pytest.raises(FormulaError, match="'Center' is not allowed; did you mean 'center'"):
         parse_formula("Center(age)")
+
+
+def test_a_formula_that_would_explode_is_refused():
+    with pytest.raises(FormulaError, match="crosses more than"):
+        parse_formula("*".join("abcdefghijk"))

@@ -14,11 +14,10 @@ from bids_group.inputs.images import (
     check_grids,
     compact_columns,
     load_group,
-    open_map,
     read_mask,
-    read_values,
     to_volume,
 )
+from bids_group.inputs.nifti import open_map, read_values
 from bids_group.inputs.storage import open_storage
 from tests.builders import AFFINE, write_map
 
@@ -245,3 +244,33 @@ def test_voxels_left_out_later_are_counted(tmp_path):
     left = voxels.leave_out_constant(kept)
     np.testing.assert_array_equal(left.mask[voxels.mask], kept)
     assert left.leave_out_constant(np.ones(left.mask.sum(), bool)).n_voxels_constant == (~kept).sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_changed_byte_in_compressed_data_is_noticed(folder, data):
+    path = write_map(folder / "sound.nii.gz", make_values(3, (12, 11, 10)))
+    content = bytearray(path.read_bytes())
+    # Ten bytes of gzip's own header hold a time stamp and flags that say nothing of the content.
+    place = data.draw(st.integers(10, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    damaged = folder / "damaged.nii.gz"
+    damaged.write_bytes(content)
+    with pytest.raises(DataError, match=r"damaged\.nii\.gz"):
+        read_values(damaged)
+
+
+def test_a_file_in_several_gzip_members_is_read_whole(folder):
+    values = make_values(4, (12, 11, 10))
+    whole = gzip.decompress(write_map(folder / "one.nii.gz", values).read_bytes())
+    path = folder / "several.nii.gz"
+    path.write_bytes(b"".join(gzip.compress(whole[i : i + 1000]) for i in range(0, len(whole), 1000)) + bytes(512))
+    np.testing.assert_array_equal(read_values(path), values)
+
+
+def test_more_data_than_the_header_declares_are_refused_before_they_fill_the_memory(folder):
+    whole = gzip.decompress(write_map(folder / "one.nii.gz", make_values(4)).read_bytes())
+    path = folder / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(whole + bytes(2**28)))
+    with pytest.raises(DataError, match="more than"):
+        read_values(path)

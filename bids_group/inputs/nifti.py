@@ -1,0 +1,171 @@
+"""One NIfTI file: its grid and its values, or what is wrong with it."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from bids_group.errors import DataError, MissingInputError, ReadWriteError
+
+GRID_TOLERANCE_MM = 0.01  # affines are stored as float32; a shift that matters is far larger
+ALIGNED_SPACE = 2  # NIfTI: aligned to something; what an affine means when its header does not say
+LARGEST_GRID = 2**31  # voxels; a header that declares more is damaged
+GZIP_FORMAT = 31  # zlib: a gzip header and checksum
+TRAILING_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid that all maps of a model share.
+
+    Attributes
+    ----------
+    shape : tuple of int, length 3
+    affine : ndarray of float64, shape (4, 4)
+        From voxel indices to millimetres.
+    space_code : int
+        NIfTI's code of the space that the affine leads to (4 for MNI).
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    space_code: int = ALIGNED_SPACE
+
+    @property
+    def voxel_sizes(self) -> tuple[float, float, float]:
+        """Return the edge lengths of a voxel in mm."""
+        x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(x), float(y), float(z)
+
+    @property
+    def voxel_volume(self) -> float:
+        """Return the volume of a voxel in cubic mm."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def differs_from(self, other: "Grid") -> bool:
+        """Return whether the grids differ in shape, or a corner lies elsewhere."""
+        if self.shape != other.shape:
+            return True
+        corners = np.stack(np.meshgrid(*[(0, n - 1) for n in self.shape], [1.0]), axis=-1).reshape(-1, 4)
+        distances = np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1)
+        return not bool(np.all(distances <= GRID_TOLERANCE_MM))
+
+
+def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
+    """Open a map and read its header.
+
+    Raises
+    ------
+    MissingInputError, ReadWriteError
+        If the file is not there or cannot be read.
+    DataError
+        If it is no NIfTI file, or not three-dimensional (trailing dimensions of length one are dropped).
+    """
+    try:
+        image = nib.load(path)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: there is no such file") from error
+    except (ImageFileError, HeaderDataError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: not a readable NIfTI file: {error}; it may be truncated, copy it again") from error
+    except OSError as error:
+        raise _file_error(path, error) from error
+    if not isinstance(image, nib.Nifti1Image):
+        raise DataError(f"{path}: not a NIfTI file but {type(image).__name__}; convert it to .nii or .nii.gz")
+    code = int(image.header["sform_code"]) or int(image.header["qform_code"]) or ALIGNED_SPACE
+    return image, Grid(_check_shape(path, image.shape), _check_affine(path, image.affine), code)
+
+
+def _file_error(path: Path, error: OSError) -> DataError | ReadWriteError:
+    """Tell damaged content (gzip raises OSError too) from a failing file system."""
+    if error.errno is None:
+        return DataError(f"{path}: not a readable NIfTI file: {error}; it may be truncated, copy it again")
+    return ReadWriteError(f"{path}: cannot be read: {error.strerror}")
+
+
+def _check_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) < 3 or any(n != 1 for n in shape[3:]):
+        raise DataError(f"{path}: its shape is {shape}; a map must be 3-D (one volume): split it, or average it")
+    if any(n < 1 for n in shape) or np.prod(shape, dtype=float) > LARGEST_GRID:
+        raise DataError(f"{path}: its header declares the shape {shape}; the file is damaged")
+    return int(shape[0]), int(shape[1]), int(shape[2])
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise DataError(f"{path}: its affine is not invertible; set its sform:\n{format_affine(affine)}")
+    return np.asarray(affine, dtype=np.float64)
+
+
+def format_affine(affine: NDArray[np.float64]) -> str:
+    """Write an affine over four lines."""
+    return "\n".join("    " + " ".join(f"{value:10.4f}" for value in row) for row in affine)
+
+
+def read_values(path: Path) -> NDArray[np.float32]:
+    """Read a map's values, scaled as its header says.
+
+    Returns
+    -------
+    ndarray of float32, shape grid.shape
+        A number too large for float32 is infinite, hence missing.
+
+    Raises
+    ------
+    DataError
+        If the values cannot be read or are no real numbers.
+    """
+    image, grid = open_map(path)
+    if image.get_data_dtype().kind not in "iufb":
+        raise DataError(f"{path}: its values are {image.get_data_dtype()}; a map must hold real numbers")
+    try:
+        if path.suffix == ".gz":
+            image = type(image).from_bytes(_decompress(path.read_bytes(), _expect_bytes(image)))
+        values = np.asanyarray(image.dataobj)
+    except (EOFError, zlib.error, ValueError, OverflowError, ImageFileError) as error:
+        raise DataError(f"{path}: damaged: {error}; it may be truncated, copy it again") from error
+    except OSError as error:
+        raise _file_error(path, error) from error
+    with np.errstate(over="ignore"):
+        return values.reshape(grid.shape).astype(np.float32, copy=False)
+
+
+def _expect_bytes(image: nib.Nifti1Image) -> int:
+    """Return the size of a NIfTI file by its header, with room for what some programs write after the data."""
+    n_voxels = int(np.prod(image.shape, dtype=np.int64))
+    return int(image.header.get_data_offset()) + n_voxels * image.get_data_dtype().itemsize + TRAILING_BYTES
+
+
+def _decompress(content: bytes, most: int) -> bytes:
+    """Decompress a whole gzip file, which checks its sums; reading only the values would not.
+
+    Parameters
+    ----------
+    content : bytes
+        One or more gzip members.
+    most : int
+        Refuse to produce more bytes than this.
+
+    Raises
+    ------
+    EOFError, zlib.error
+        If a member is cut off or damaged.
+    ValueError
+        If there is more than `most`.
+    """
+    parts, n_bytes = [], 0
+    while content:
+        member = zlib.decompressobj(wbits=GZIP_FORMAT)
+        part = member.decompress(content, most - n_bytes + 1)
+        n_bytes += len(part)
+        if n_bytes > most:
+            raise ValueError(f"it holds more than the {most} bytes that its header declares")
+        if not member.eof:
+            raise EOFError("the compressed data end too early")
+        parts.append(part)
+        content = member.unused_data.lstrip(b"\0")  # gzip files may be padded with zeros
+    return b"".join(parts)
