@@ -144,6 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "the package %s is not installed for %s; run `make env`, then .venv/bin/python", error.name, sys.executable
         )
         return EXIT_OTHER
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read the output has gone, as in `... --dry-run | head`: nothing is left to flush
+        return 0
     except OSError as error:
         logger.error("%s: %s", error.filename or "I/O", error.strerror or error)
         return ReadWriteError.exit_code

@@ -103,7 +103,9 @@ def decompose(design_matrix: NDArray[np.float64]) -> ColumnSpace:
     2
     """
     matrix = np.asarray(design_matrix, dtype=np.float64)
-    norms = np.linalg.norm(matrix, axis=0)
+    largest = np.abs(matrix).max(axis=0, initial=0.0)
+    largest = np.where(largest > 0, largest, 1.0)
+    norms = largest * np.linalg.norm(matrix / largest, axis=0)  # squares of the values themselves may overflow
     norms = np.where(norms > 0, norms, 1.0)
     left, values, right = np.linalg.svd(matrix / norms, full_matrices=False)
     smallest = values[0] * max(matrix.shape) * np.finfo(np.float64).eps if len(values) else 0.0

@@ -2,24 +2,26 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bids_group.outputs.staging import translate_errors
+from bids_group.outputs.staging import leave_no_empty_folders, translate_errors
 
 # matplotlib would else keep its list of fonts under HOME, which may be unwritable and is not ours.
 LIBRARY_FOLDERS = {"MPLCONFIGDIR": "matplotlib"}
 
 
 @contextmanager
-def open_work_folder(folder: Path) -> Iterator[Path]:
+def open_work_folder(folder: Path, *, is_shared: bool) -> Iterator[Path]:
     """Make the work directory, and take away what was made of it.
 
     Parameters
     ----------
     folder : Path
-        The work directory; several runs may share it.
+    is_shared : bool
+        Whether other runs may use it. Else what a killed run left there is cleared away.
 
     Yields
     ------
@@ -31,19 +33,20 @@ def open_work_folder(folder: Path) -> Iterator[Path]:
     OutputError
         If it cannot be made.
     """
-    existed = folder.exists()
-    own = folder / f"run-{os.getpid()}"
-    environment = {
-        variable: str(own / name) for variable, name in LIBRARY_FOLDERS.items() if variable not in os.environ
-    }
-    try:
-        with translate_errors(own):
-            own.mkdir(parents=True, exist_ok=True)
-        os.environ.update(environment)
-        yield own
-    finally:
-        for variable in environment:
-            os.environ.pop(variable, None)
-        shutil.rmtree(own, ignore_errors=True)
-        if not existed:
-            shutil.rmtree(folder, ignore_errors=True)
+    if not is_shared:
+        shutil.rmtree(folder, ignore_errors=True)
+    with leave_no_empty_folders(folder):
+        with translate_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Not the process id: runs in several containers have the same.
+            own = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+        missing = {
+            variable: str(own / name) for variable, name in LIBRARY_FOLDERS.items() if variable not in os.environ
+        }
+        try:
+            os.environ.update(missing)
+            yield own
+        finally:
+            for variable in missing:
+                os.environ.pop(variable, None)
+            shutil.rmtree(own, ignore_errors=True)

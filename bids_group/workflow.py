@@ -12,17 +12,11 @@ from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import Allocate, open_storage
 from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
-from bids_group.outputs.dataset import (
-    ModelTables,
-    check_output_dir,
-    list_stale_folders,
-    tabulate_model,
-    write_dataset_files,
-    write_node_tables,
-)
+from bids_group.outputs.dataset import ModelTables, tabulate_model, write_dataset_files, write_node_tables
 from bids_group.outputs.derivatives import write_model
 from bids_group.outputs.drawing import count_figures, draw_model
 from bids_group.outputs.naming import report_name
+from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
 from bids_group.outputs.provenance import LogLines, record_run, write_record
 from bids_group.outputs.results import ModelResult
@@ -88,7 +82,9 @@ def run(options: Options, log: LogLines) -> Path | None:
     # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
     with (
         open_staging(options.output_dir) as staging,
-        open_work_folder(options.work_dir or options.output_dir / WORK_FOLDER) as work_folder,
+        open_work_folder(
+            options.work_dir or options.output_dir / WORK_FOLDER, is_shared=options.work_dir is not None
+        ) as work_folder,
         open_storage(work_folder, options.memory_gb) as allocate,
         threadpool_limits(1),
     ):

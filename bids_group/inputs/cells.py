@@ -30,7 +30,7 @@ def check_cells(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
     DataError
         If a cell has two maps, or lacks one in a repeated-measures design.
     """
-    within = ["contrast", *_named_entities(node, rows)]
+    within = ["contrast", *find_named_entities(node)]
     if not rows["subject"].duplicated().any():
         return []
     doubled = rows[rows.duplicated(["subject", *within], keep=False)]
@@ -50,7 +50,8 @@ def check_cells(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
     )
 
 
-def _named_entities(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
+def find_named_entities(node: NodeSpec) -> list[str]:
+    """Return the entities, besides subject and contrast, that X or Formula names."""
     named = {*node.terms, *(node.formula.names if node.formula else ())}
     return [name for name in ENTITY_SHORT_NAMES if name in named and name not in ("subject", "contrast")]
 
@@ -59,7 +60,9 @@ def _describe_doubled(doubled: pd.DataFrame, within: list[str]) -> str:
     first = doubled.iloc[0]
     same = doubled[(doubled[["subject", *within]].fillna("") == first[["subject", *within]].fillna("")).all(axis=1)]
     differing = [
-        n for n in (*ENTITY_SHORT_NAMES, "suffix", "dataset") if n in same and same[n].nunique(dropna=False) > 1
+        n
+        for n in (*ENTITY_SHORT_NAMES, "suffix", "extension", "dataset")
+        if n in same and same[n].nunique(dropna=False) > 1
     ]
     listed = "\n  ".join(str(path) for path in same["path"])
     n_cells = len(doubled.drop_duplicates(["subject", *within]))

@@ -59,7 +59,7 @@ def build_contrasts(node: NodeSpec, design: DesignMatrix, input_contrast: str | 
             path = (
                 f"{node.dummy_contrasts.path}.Contrasts" if node.dummy_contrasts.columns else node.dummy_contrasts.path
             )
-            spec = ContrastSpec(name, node.dummy_contrasts.test, (name,), ((1.0,),), path)
+            spec = ContrastSpec(name, node.dummy_contrasts.test, (name,), ((1.0,),), path, is_dummy=True)
             contrasts.append(_weigh_columns(spec, design, input_contrast))
     return contrasts
 
@@ -80,8 +80,8 @@ def _weigh_columns(spec: ContrastSpec, design: DesignMatrix, input_contrast: str
 def _label_contrast(spec: ContrastSpec, input_contrast: str | None) -> str:
     if input_contrast is None:
         return to_label(spec.name)
-    is_dummy_of_intercept = spec.name == spec.conditions[0] == INTERCEPT
-    return to_label(input_contrast) if is_dummy_of_intercept else to_label(input_contrast + spec.name)
+    is_intercept = spec.is_dummy and spec.conditions == (INTERCEPT,)
+    return to_label(input_contrast) if is_intercept else to_label(input_contrast + spec.name)
 
 
 def _check_estimable(spec: ContrastSpec, weights: NDArray[np.float64], design: DesignMatrix) -> None:
@@ -96,8 +96,9 @@ def _check_estimable(spec: ContrastSpec, weights: NDArray[np.float64], design: D
     which = f"row {row} of the contrast" if len(weights) > 1 else "the contrast"
     raise SpecError(
         spec.path,
-        f"{which} {spec.name!r} is not estimable: the columns {listed} are linearly dependent and the maps cannot tell "
-        'the weighted ones apart; weights that compare conditions must sum to 0 exactly (write thirds as "1/3")',
+        f"{which} {spec.name!r} is not estimable: the columns {listed} are linearly dependent, so that the maps cannot "
+        'tell them apart; test a difference between them (weights that sum to 0 exactly, thirds as "1/3"), or take a '
+        "redundant column out of the model",
     )
 
 

@@ -91,6 +91,8 @@ def find_datasets(
 
 def _read_argument(argument: str) -> Dataset:
     name, separator, path = argument.partition("=")
+    if not argument or (separator and not path):
+        raise UsageError(f"--derivatives {argument!r}: the path is missing; write NAME=PATH or PATH")
     if separator and re.fullmatch(r"[A-Za-z0-9_-]+", name):
         return Dataset(name, Path(path).absolute())
     folder = Path(argument).absolute()
@@ -121,7 +123,7 @@ def _check_folder(path: Path, what: str) -> None:
 def _search_derivatives(folder: Path, output_dir: Path, *, validate: bool) -> DatasetSearch:
     datasets, warnings = [], []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not path.is_dir() or path.name.startswith(".") or path == output_dir:
+        if not path.is_dir() or path.name.startswith(".") or path.resolve() == output_dir.resolve():
             continue
         if not (path / DESCRIPTION).is_file():
             warnings.append(f"{path}: not looked into: it has no {DESCRIPTION}; add one, or name the folder with -d")

@@ -62,6 +62,7 @@ def build_design(node: NodeSpec, table: VariableTable) -> DesignMatrix:
     DataError
         If a value is missing.
     """
+    table.refuse_reserved_names()
     matrix = _evaluate_formula(node, node.formula, table) if node.formula else _join_terms(node, table)
     space = decompose(matrix.to_numpy())
     dependent = tuple(np.array(matrix.columns)[space.find_dependent_columns()])
@@ -135,6 +136,11 @@ def _evaluate_formula(node: NodeSpec, formula: Formula, table: VariableTable) ->
             _refuse_missing(name, variable, table.rows)
         except DataError as error:
             raise SpecError(path, str(error)) from error
+        if variable.numbers is None and variable.labels.nunique() < 2:
+            # formulaic would drop it without a word.
+            raise SpecError(
+                path, f"{name!r} has one level only, {variable.labels.iloc[0]!r}; take it out of the formula"
+            )
         data[name] = variable.labels.astype(str) if variable.numbers is None else variable.numbers
     try:
         # An empty context: the formula sees these variables and formulaic's own transforms, nothing of this program.

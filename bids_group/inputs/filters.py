@@ -151,7 +151,12 @@ def read_bids_filter(path: Path) -> dict[str, tuple[str | None, ...]]:
         entries = [item for query in place.fields(FILTER_QUERIES).values() for item in query.fields(QUERY_KEYS).items()]
     else:
         entries = list(place.fields(QUERY_KEYS).items())
-    return {key: tuple(_read_filter_value(value) for value in values.one_or_more()) for key, values in entries}
+    found: dict[str, tuple[str | None, ...]] = {}
+    for key, values in entries:
+        wanted = tuple(_read_filter_value(value) for value in values.one_or_more())
+        if found.setdefault(key, wanted) != wanted:
+            values.fail(f"{key!r} stands in another query with other values; the queries select the same maps")
+    return found
 
 
 def _read_filter_value(place: Place) -> str | None:

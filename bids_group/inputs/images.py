@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,19 +168,23 @@ def load_group(
         raise DataError(f"{paths[0]}: the map and the mask have no voxel in common")
     matrix = (allocate or _allocate)((len(paths), int(candidates.sum())))
 
-    def fill(row: int) -> tuple[NDArray[np.bool_], int]:
+    kept = np.ones(matrix.shape[1], dtype=bool)
+    counts = np.zeros(len(paths), dtype=np.int64)
+    lock = Lock()
+
+    def fill(row: int) -> None:
         values = first_values if row == 0 else read_values(paths[row])
         present = _is_present(values)
         _check_any_present(paths[row], present, given_mask)
         matrix[row] = values[candidates]
+        counts[row] = np.count_nonzero(present if given_mask is None else present[given_mask])
+        with lock:
+            np.logical_and(kept, present[candidates], out=kept)
         report_progress()
-        searched = present if given_mask is None else present[given_mask]
-        return present[candidates], int(searched.sum())
 
     with ThreadPoolExecutor(n_threads) as pool:
-        filled = list(pool.map(fill, range(len(paths))))
-    kept = np.logical_and.reduce([present for present, _ in filled])
-    counts = np.array([count for _, count in filled])
+        for _ in pool.map(fill, range(len(paths))):
+            pass
     if not kept.any():
         raise DataError(_explain_empty_mask(paths, counts))
     mask = np.zeros(grid.shape, dtype=bool)

@@ -4,14 +4,14 @@ A node is one model, or under ``GroupBy: ["contrast"]`` one for each contrast of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES, to_label
-from bids_group.errors import SpecError
-from bids_group.inputs.cells import check_cells
+from bids_group.errors import DataError, SpecError
+from bids_group.inputs.cells import check_cells, find_named_entities
 from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_differ
 from bids_group.inputs.design import DesignMatrix, build_design, check_repeated_measures, find_collinear
 from bids_group.inputs.query import InputTable
@@ -75,15 +75,21 @@ def plan_node(node: NodeSpec, inputs: InputTable, participants: pd.DataFrame) ->
         If anything about the design or the contrasts is not right.
     """
     groups = _group(node, inputs.rows)
-    filtered = [apply_instructions(node.instructions, VariableTable(rows, participants)) for _, rows in groups]
+    levels = list_entity_levels(inputs.rows)
+    filtered = [
+        apply_instructions(node.instructions, VariableTable(rows, participants, entity_levels=levels))
+        for _, rows in groups
+    ]
     tables = [table for table, _ in filtered]
     # After Filter, which may leave out what is incomplete, or make incomplete what was not.
     cells = pd.concat([table.rows for table in tables])
-    warnings = [*check_cells(node, cells), *_find_notes_on_inference(node)]
+    warnings = [*check_cells(node, cells), *check_mixed_entities(node, cells)]
     models = [_plan_model(node, name, table) for (name, _), table in zip(groups, tables, strict=True)]
     labels = [contrast.label for model in models for contrast in model.contrasts]
     check_labels_differ(node, labels)
-    check_inferences(node, [contrast for model in models for contrast in model.contrasts])
+    contrasts = [contrast for model in models for contrast in model.contrasts]
+    check_inferences(node, contrasts)
+    warnings += _find_notes_on_inference(node, contrasts)
     reasons = {label: reason for _, excluded in filtered for label, reason in excluded.items()}
     models = [_add_warnings(model, warnings) for model in models]
     return NodePlan(node, tuple(models), _join_excluded(inputs, reasons))
@@ -112,20 +118,45 @@ def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable
 
 
 def _add_warnings(model: ModelPlan, warnings: Sequence[str]) -> ModelPlan:
-    return ModelPlan(
-        model.input_contrast,
-        model.rows,
-        model.entities,
-        model.design,
-        model.contrasts,
-        (*model.warnings, *warnings),
-    )
+    return replace(model, warnings=(*model.warnings, *warnings))
 
 
 def find_shared_entities(rows: pd.DataFrame) -> dict[str, str]:
     """Return the entities that have one value in all rows, in the order of BIDS."""
     names = [name for name in ENTITY_SHORT_NAMES if name in rows and name not in FILE_ENTITIES]
     return {name: rows[name].iloc[0] for name in names if rows[name].notna().all() and rows[name].nunique() == 1}
+
+
+def list_entity_levels(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return every value of each entity."""
+    names = [name for name in ENTITY_SHORT_NAMES if name in rows]
+    return {name: tuple(sorted(rows[name].dropna().unique())) for name in names}
+
+
+def check_mixed_entities(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
+    """Look for entities that differ between the maps though the model does not name them.
+
+    Returns
+    -------
+    list of str
+        A warning for each.
+
+    Raises
+    ------
+    DataError
+        If the maps are in different spaces.
+    """
+    ignored = {*FILE_ENTITIES, *find_named_entities(node)}
+    warnings = []
+    for name in (name for name in ENTITY_SHORT_NAMES if name in rows and name not in ignored):
+        if rows[name].nunique(dropna=False) == 1:
+            continue
+        values = ", ".join(sorted(rows[name].fillna("none").unique()))
+        problem = f"the maps differ in {name} ({values}), which the model does not name"
+        if name == "space":
+            raise DataError(f"{node.path}: {problem}; choose one with Input")
+        warnings.append(f"{problem}; if that is not meant, choose with Input")
+    return warnings
 
 
 def _find_unnamed_contrasts(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
@@ -163,7 +194,7 @@ def check_inferences(node: NodeSpec, contrasts: Sequence[Contrast]) -> None:
         _check_labels_of_entries([entry for entry in node.settings.inference if selects(entry, contrast)], contrast)
 
 
-def _find_notes_on_inference(node: NodeSpec) -> list[str]:
+def _find_notes_on_inference(node: NodeSpec, contrasts: Sequence[Contrast]) -> list[str]:
     """Say what the spec left to the defaults, and where two one-sided entries add up."""
     settings, notes = node.settings, []
     if settings.inference_is_default:
@@ -172,6 +203,8 @@ def _find_notes_on_inference(node: NodeSpec) -> list[str]:
             "this version"
         )
     for correction in dict.fromkeys(entry.correction for entry in settings.inference):
+        if all(contrast.test == "F" for contrast in contrasts):
+            break  # F has one tail
         tails = {entry.tail for entry in settings.inference if entry.correction == correction}
         if {"positive", "negative"} <= tails:
             notes.append(

@@ -19,6 +19,12 @@ from bids_group.inputs.filters import Criterion, Selection, list_criteria, split
 
 ENTITIES_FILE = Path(__file__).with_name("bids_group_entities.json")
 EFFECT_SUFFIXES = ("effect", "statmap")
+# Hidden files and what BIDS keeps beside the data, as pybids leaves it out where it is not told otherwise.
+NOT_INDEXED = (re.compile(r"/\."), re.compile(r"^/(code|sourcedata|stimuli|models)(/|$)"))
+# Files that are never maps. Extensions, not "has a dot": a folder may be called sub-01.feat.
+OTHER_EXTENSIONS = (
+    "nii|gz|json|tsv|csv|txt|md|html|svg|png|jpg|jpeg|gif|pdf|gii|mgz|h5|mat|bval|bvec|log|xml|toml|yml|yaml|bib|tex"
+)
 IMAGE_EXTENSIONS = (".nii", ".nii.gz")
 _LONG_NAMES = {short: long for long, short in ENTITY_SHORT_NAMES.items()}
 _NAME_PART = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)")
@@ -92,13 +98,19 @@ def find_mask_files(
     Raises
     ------
     DataError
-        If there is none.
+        If there is none, or some subjects have one and others do not.
     """
     suffixes = entities.get("suffix", ("mask",))
     found = find_images(datasets, suffixes=suffixes, database_dir=database_dir)
     for key, values in entities.items():
         found = found[Criterion(key, values, "Mask").matches(found[key])]
-    found = found[found["subject"].isna() | found["subject"].isin(subjects)]
+    has_subject = found["subject"].notna()
+    lacking = sorted(set(subjects) - set(found["subject"])) if has_subject.any() else []
+    if lacking:
+        raise DataError(
+            f"there are masks of single subjects, but none of {', '.join(f'sub-{label}' for label in lacking)}"
+        )
+    found = found[~has_subject | found["subject"].isin(subjects)]
     if not len(found):
         described = ", ".join(f"{key} {' or '.join(values)}" for key, values in entities.items())
         raise DataError(f"no image of {described} is in {', '.join(str(dataset.path) for dataset in datasets)}")
@@ -132,7 +144,7 @@ def _index_dataset(dataset: Dataset, suffixes: tuple[str, ...], database_dir: Pa
 
     # A database serves other specs too, so it holds every image; without one, only what is asked for is indexed.
     indexed = "|".join(map(re.escape, suffixes)) if database_dir is None else "[^/]*"
-    ignore = [re.compile(r"/\."), re.compile(rf"^(?!.*_({indexed})\.nii(\.gz)?$).*\.[^/]*$")]
+    ignore = [*NOT_INDEXED, re.compile(rf"^(?!.*_({indexed})\.nii(\.gz)?$).*\.({OTHER_EXTENSIONS})$")]
     database = None if database_dir is None else database_dir / dataset.name
     try:
         layout = BIDSLayout(

@@ -12,6 +12,7 @@ AVAILABLE_CORRECTIONS = ("none", "fdr", "bonferroni")
 TAILS: tuple[Tail, ...] = get_args(Tail)
 PERMUTATION_KEYS = ("Permutations", "Levels", "ClusterThreshold", "Seed")
 DEFAULT_ALPHA = 0.05
+SMALLEST_ALPHA = 1e-100
 DEFAULT_UNCORRECTED_ALPHA = 0.001  # Woo et al. 2014, as the usual cluster-forming threshold
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
 
@@ -174,6 +175,8 @@ def _read_alpha(place: Place) -> float:
     alpha = place.number()
     if not 0 < alpha < 1:
         place.fail(f"Alpha must lie between 0 and 1, found {alpha:g}")
+    if alpha < SMALLEST_ALPHA:
+        place.fail(f"Alpha {alpha:g} is below {SMALLEST_ALPHA:g}, where thresholds can no longer be computed")
     return alpha
 
 

@@ -16,6 +16,9 @@ from bids_group.inputs.transformations import Instruction, read_instructions
 from bids_group.vocabulary import Test
 
 INTERCEPT = "intercept"
+# Weights beyond these would leave the range of the float32 maps.
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-15, 1e15
+LONGEST_LABEL = 100  # file systems allow 255 characters for a name that has several labels in it
 LEVELS = ("Run", "Session", "Subject", "Dataset")
 
 
@@ -33,6 +36,8 @@ class ContrastSpec:
     weights : tuple of tuple of float
         One row for t, one or more for F; each as long as `conditions`.
     path : str
+    is_dummy : bool
+        Whether it stands for one of `DummyContrasts`.
     """
 
     name: str
@@ -40,6 +45,7 @@ class ContrastSpec:
     conditions: tuple[str, ...]
     weights: tuple[tuple[float, ...], ...]
     path: str
+    is_dummy: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,8 @@ def _read_label(place: Place) -> str:
     name = place.text()
     if not any(c.isascii() and c.isalnum() for c in name):
         place.fail(f"{name!r} has no letter or digit that could stand in a file name")
+    if len(name) > LONGEST_LABEL:
+        place.fail(f"the name has {len(name)} characters and would stand in file names; use at most {LONGEST_LABEL}")
     return name
 
 
@@ -318,10 +326,17 @@ def _read_weights(place: Place, test: str, length: int) -> tuple[tuple[float, ..
 
 
 def _read_weight_row(place: Place, length: int) -> tuple[float, ...]:
-    weights = tuple(item.number() for item in place.items())
+    weights = tuple(_read_weight(item) for item in place.items())
     if len(weights) != length:
         place.fail(f"{len(weights)} weights for {length} members of ConditionList")
     return weights
+
+
+def _read_weight(place: Place) -> float:
+    weight = place.number()
+    if weight and not SMALLEST_WEIGHT <= abs(weight) <= LARGEST_WEIGHT:
+        place.fail(f"the weight {weight:g} is not between {SMALLEST_WEIGHT:g} and {LARGEST_WEIGHT:g}")
+    return weight
 
 
 def _read_dummy(place: Place) -> DummyContrastsSpec:

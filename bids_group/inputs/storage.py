@@ -1,5 +1,6 @@
 """Where the matrix of all maps is kept: in memory, or in a file where memory is bounded."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,11 @@ def open_storage(work_dir: Path, memory_gb: float | None) -> Iterator[Allocate]:
             return np.empty(shape, dtype=np.float32)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return np.lib.format.open_memmap(folder / "maps.npy", mode="w+", dtype=np.float32, shape=shape)
+            path = folder / "maps.npy"
+            matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            with path.open("rb+") as file:  # a full disk must be an error now, not a crash while the maps are read
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            return matrix
         except OSError as error:
             raise OutputError(f"{work_dir}: no room for the maps: {error.strerror}; name another --work-dir") from error
 

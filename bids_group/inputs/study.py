@@ -7,7 +7,7 @@ from pathlib import Path
 from bids_group.errors import DataError, MissingInputError, SpecError
 from bids_group.inputs.datasets import Dataset, find_datasets
 from bids_group.inputs.filters import Selection, read_bids_filter
-from bids_group.inputs.images import check_grids
+from bids_group.inputs.images import check_grids, read_mask
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
 from bids_group.inputs.query import find_maps, find_mask_files
@@ -100,13 +100,18 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     inputs = find_maps(search.datasets, selection, database_dir=options.database_dir)
     logger.info("found %d maps of %d subjects", len(inputs.rows), inputs.rows["subject"].nunique())
     participants = read_participants([options.bids_dir, *(dataset.path for dataset in search.datasets)])
-    nodes = []
-    for node in spec.nodes:
-        plan = plan_node(node, inputs, participants)
-        grids = tuple(check_grids(list_map_paths(model)) for model in plan.models)
-        subjects = {subject for model in plan.models for subject in model.rows["subject"]}
-        nodes.append(NodeStudy(plan, grids, _find_masks(node.settings, options, search.datasets, subjects)))
-    return Study(spec, search.datasets, tuple(nodes), search.warnings)
+    nodes = tuple(_study_node(plan_node(node, inputs, participants), options, search.datasets) for node in spec.nodes)
+    return Study(spec, search.datasets, nodes, search.warnings)
+
+
+def _study_node(plan: NodePlan, options: InputOptions, datasets: tuple[Dataset, ...]) -> NodeStudy:
+    grids = tuple(check_grids(list_map_paths(model)) for model in plan.models)
+    subjects = {subject for model in plan.models for subject in model.rows["subject"]}
+    masks = _find_masks(plan.node.settings, options, datasets, subjects)
+    for model, grid in zip(plan.models, grids, strict=True):
+        if masks:
+            read_mask(masks, grid, list_map_paths(model)[0])  # only to refuse a mask that does not fit
+    return NodeStudy(plan, grids, masks)
 
 
 def _find_masks(
@@ -119,10 +124,9 @@ def _find_masks(
     if isinstance(settings.mask, str):
         return (_check_file(options.model.parent / settings.mask, f"{settings.path}.Mask"),)
     try:
-        found = find_mask_files(datasets, settings.mask, subjects=subjects, database_dir=options.database_dir)
+        return tuple(find_mask_files(datasets, settings.mask, subjects=subjects, database_dir=options.database_dir))
     except DataError as error:
         raise SpecError(f"{settings.path}.Mask", str(error)) from error
-    return tuple(found)
 
 
 def _check_file(path: Path, source: str) -> Path:

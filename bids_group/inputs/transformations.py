@@ -122,7 +122,8 @@ def _apply(instruction: Instruction, table: VariableTable) -> VariableTable:
     made = {}
     for name, output in zip(instruction.inputs, instruction.outputs, strict=True):
         try:
-            made[output] = _KNOWN[instruction.name].compute(table.resolve(name), instruction.options)
+            variable = table.resolve(name, as_factor=instruction.name == "Factor")
+            made[output] = _KNOWN[instruction.name].compute(variable, instruction.options)
         except DataError as error:
             raise SpecError(f"{instruction.path}.Input", f"{name!r}: {error}") from error
     return table.with_variables(made)

@@ -1,5 +1,7 @@
 """The variables of a design: contrast indicators, entities and the columns of participants.tsv, one value per map."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.errors import DataError, ReadWriteError
 from bids_group.inputs.strict import suggest
 
+RESERVED_NAMES = ("intercept", "1")
 MISSING_VALUES = ("n/a", "")  # BIDS writes n/a; an empty cell can mean nothing else
 
 
@@ -69,11 +72,14 @@ class VariableTable:
         participants.tsv, indexed by subject label; without columns where there is none.
     computed : dict of str to Variable
         What transformations made; it hides variables of the same name.
+    entity_levels : Mapping of str to tuple of str
+        The values that entities have in all maps of the study, not only in these rows; empty where that is not known.
     """
 
     rows: pd.DataFrame
     participants: pd.DataFrame
     computed: dict[str, Variable] = field(default_factory=dict)
+    entity_levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def find_names(self) -> list[str]:
         """Return every name that can be resolved."""
@@ -86,13 +92,30 @@ class VariableTable:
         known = [name for name in ENTITY_SHORT_NAMES if name in self.rows.columns]
         return [name for name in known if self.rows[name].notna().any()]
 
-    def resolve(self, name: str) -> Variable:
-        """Return the variable of that name.
+    def refuse_reserved_names(self) -> None:
+        """Refuse variables that cannot be told from the constant.
 
         Raises
         ------
         DataError
-            If nothing or more than one thing has that name.
+        """
+        reserved = [name for name in self.find_names() if name.casefold() in RESERVED_NAMES]
+        if reserved:
+            raise DataError(f"a variable is called {reserved[0]!r}, which is the name of the constant; rename it")
+
+    def resolve(self, name: str, *, as_factor: bool = False) -> Variable:
+        """Return the variable of that name.
+
+        Parameters
+        ----------
+        name : str
+        as_factor : bool
+            Whether its values are labels even if they are numbers.
+
+        Raises
+        ------
+        DataError
+            If nothing or more than one thing has that name, or some of its values are numbers and others are not.
         """
         if name in self.computed:
             return self.computed[name]
@@ -106,18 +129,19 @@ class VariableTable:
             raise DataError(f"there is no variable {name!r}; {suggest(name, self.find_names())}")
         if len(found) > 1:
             raise DataError(f"{name!r} is both {' and '.join(found)}; rename the column of participants.tsv")
-        return self._make_variable(name, found[0])
+        return self._make_variable(name, found[0], as_factor=as_factor)
 
-    def _make_variable(self, name: str, source: str) -> Variable:
+    def _make_variable(self, name: str, source: str, *, as_factor: bool) -> Variable:
         if source == "a contrast of the maps":
             return make_covariate((self.rows["contrast"] == name).astype(np.float64), source)
         if source == "an entity of the maps":
             values = self.rows[name].astype(object)
-            return Variable(values.where(values.notna(), None), None, source)
+            return Variable(values.where(values.notna(), None), None, source, self.entity_levels.get(name, ()))
         values = self.rows["subject"].map(self.participants[name]).astype(object)
         labels = values.where(values.notna() & ~values.isin(MISSING_VALUES), None)
         levels = tuple(sorted(set(self.participants[name].dropna()) - set(MISSING_VALUES)))
-        return Variable(labels, _read_numbers(self.participants[name], labels), source, levels)
+        numbers = None if as_factor else _read_numbers(name, self.participants[name], labels)
+        return Variable(labels, numbers, source, levels)
 
     def with_variables(self, computed: dict[str, Variable]) -> "VariableTable":
         """Return a table in which some variables are new."""
@@ -126,18 +150,30 @@ class VariableTable:
     def restrict(self, kept: pd.Index) -> "VariableTable":
         """Return the table of some of the rows, where what was computed keeps its values."""
         computed = {name: variable.restrict(kept) for name, variable in self.computed.items()}
-        return VariableTable(self.rows.loc[kept], self.participants, computed)
+        return replace(self, rows=self.rows.loc[kept], computed=computed)
 
 
-def _read_numbers(column: pd.Series, labels: pd.Series) -> pd.Series | None:
-    """Return labels as numbers, or None where the whole column is not numeric.
+def _read_numbers(name: str, column: pd.Series, labels: pd.Series) -> pd.Series | None:
+    """Return labels as numbers, or None where no value of the whole column is one.
 
     The column decides, not the rows of one model, so that a factor stays one when subjects are left out.
+
+    Raises
+    ------
+    DataError
+        If some values are numbers and others are not.
     """
     present = column[column.notna() & ~column.isin(MISSING_VALUES)]
     numbers = pd.to_numeric(present, errors="coerce")
-    if not len(present) or not np.isfinite(numbers).all():
+    is_number = np.isfinite(numbers)
+    if not is_number.any():
         return None
+    if not is_number.all():
+        subject = is_number.index[~is_number][0]
+        raise DataError(
+            f"{name!r} holds numbers, but {present[subject]!r} for sub-{subject}; write n/a for a missing value, "
+            "or make it a factor with the transformation Factor"
+        )
     return pd.to_numeric(labels, errors="coerce").astype(np.float64)
 
 
@@ -170,7 +206,7 @@ def read_participants(folders: list[Path]) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a UTF-8 text file; save it as UTF-8") from error
     except OSError as error:
@@ -190,6 +226,6 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _refuse_repeats(path: Path, what: str, values: list[str]) -> None:
-    repeated = sorted({value for value in values if values.count(value) > 1})
+    repeated = sorted(value for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise DataError(f"{path}: the {what} {repeated[0]!r} stands there more than once")

@@ -7,6 +7,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
+from bids_group.errors import DataError
 from bids_group.inputs.images import to_volume
 from bids_group.outputs.naming import node_folder, sidecar_name
 from bids_group.outputs.results import (
@@ -146,6 +147,7 @@ class ModelWriter:
         fill : float
             The value outside the mask.
         """
+        _check_range(values, name, must_not_vanish=stat in ("effect", "variance"))
         image = self.make_image(values, fill=fill)
         if stat in _INTENTS:
             image.header.set_intent(_INTENTS[stat], _intent_parameters(result, stat), name="")
@@ -161,6 +163,17 @@ class ModelWriter:
         image.set_qform(grid.affine, grid.space_code)
         image.header.set_xyzt_units("mm")
         return image
+
+
+def _check_range(values: NDArray[Any], name: str, *, must_not_vanish: bool) -> None:
+    """Refuse values that float32 would turn into infinity or, where that says something else, into zero."""
+    with np.errstate(over="ignore", under="ignore"):
+        written = values.astype(np.float32)
+    if not np.isfinite(written).all() or (must_not_vanish and bool(((written == 0) & (values != 0)).any())):
+        raise DataError(
+            f"{name}: values from {np.abs(values).min():.3g} to {np.abs(values).max():.3g} leave the range of float32; "
+            "rescale the maps, or the weights of the contrast"
+        )
 
 
 def _intent_parameters(result: ContrastResult | None, stat: str) -> tuple[float, ...]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from bids_group.entities import ENTITY_SHORT_NAMES, to_label
 
+APP_NAME = "bids_group"
+LOGS = "logs"
 DATASET_DESCRIPTION = "dataset_description.json"
 BIDSIGNORE = ".bidsignore"
 INPUTS = "inputs.tsv"
@@ -30,12 +32,12 @@ def spec_name(model: str) -> str:
 
 def provenance_name(model: str) -> str:
     """Return the name of the record of how a model was run."""
-    return f"logs/model-{to_label(model)}_provenance.json"
+    return f"{LOGS}/model-{to_label(model)}_provenance.json"
 
 
 def log_name(model: str) -> str:
     """Return the name of the log of a model's run."""
-    return f"logs/model-{to_label(model)}_log.txt"
+    return f"{LOGS}/model-{to_label(model)}_log.txt"
 
 
 def node_folder(node: str) -> str:

@@ -1,11 +1,14 @@
 """Outputs appear whole or not at all.
 
 Everything is written into a hidden folder inside OUTPUT_DIR and moved into place when the run has succeeded. A run that
-fails, or is killed, leaves what stood in OUTPUT_DIR as it was; the next run clears the hidden folder away.
+fails, or is killed, leaves what stood in OUTPUT_DIR as it was; the next run clears the hidden folder away. While a run
+holds the folder's lock no other run writes into the same OUTPUT_DIR.
 """
 
 import errno
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from bids_group.errors import OutputError, ReadWriteError
+from bids_group.outputs.naming import DATASET_DESCRIPTION
 
 STAGING_FOLDER = ".staging"
 _RETIRED = ".retired"  # in the staging folder: what is replaced
+# File systems without locks (some network ones) are used without.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
@@ -52,7 +58,7 @@ class Staging:
 
     def write_json(self, name: str, content: Any) -> None:
         """Write one JSON file, indented by two blanks."""
-        self.write_bytes(name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        self.write_bytes(name, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     def publish(self, *, stale: list[str]) -> None:
         """Move everything into place, or, if that fails or is interrupted, everything back.
@@ -82,10 +88,11 @@ class Staging:
         return self.root / _RETIRED / name
 
     def _list_units(self) -> list[Path]:
-        """Return what is moved as one: the folder of each node, every other file."""
+        """Return what is moved as one: the folder of each node, every other file; what claims the folder goes first."""
         nodes = sorted(self.root.glob("node-*"))
         files = [path for path in sorted(self.root.rglob("*")) if path.is_file()]
-        return nodes + [path for path in files if not any(node in path.parents for node in nodes)]
+        units = nodes + [path for path in files if not any(node in path.parents for node in nodes)]
+        return sorted(units, key=lambda path: path.name != DATASET_DESCRIPTION)
 
 
 def _move_all(moves: list[tuple[Path, Path]]) -> None:
@@ -126,23 +133,50 @@ def open_staging(output_dir: Path) -> Iterator[Staging]:
     OutputError
         If the folder cannot be made.
     """
-    made = _missing_parents(output_dir)
     staging = Staging(output_dir)
-    try:
+    with leave_no_empty_folders(output_dir):
         with translate_errors(output_dir):
-            shutil.rmtree(staging.root, ignore_errors=True)
-            staging.root.mkdir(parents=True)
-        yield staging
+            staging.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(staging.root, os.O_RDONLY)
+        try:
+            _lock(lock, output_dir)
+            with translate_errors(output_dir):
+                _clear_after_killed_run(staging)
+            try:
+                yield staging
+            finally:
+                shutil.rmtree(staging.root, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _lock(folder: int, output_dir: Path) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise OutputError(
+                f"{output_dir}: another run is writing there; wait for it, or name another folder"
+            ) from error
+
+
+def _clear_after_killed_run(staging: Staging) -> None:
+    """Put back what a run was replacing when it was killed, and drop what it had made."""
+    retired = staging.root / _RETIRED
+    for path in sorted(retired.iterdir()) if retired.is_dir() else []:
+        if not (staging.output_dir / path.name).exists():
+            path.replace(staging.output_dir / path.name)
+    for path in staging.root.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def leave_no_empty_folders(folder: Path) -> Iterator[None]:
+    """Remove a folder and those above it afterwards, as far as they were not there before and are empty."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
     finally:
-        shutil.rmtree(staging.root, ignore_errors=True)
-        for folder in made:
-            _remove_if_empty(folder)
-
-
-def _missing_parents(folder: Path) -> list[Path]:
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        for path in missing:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()

@@ -1,5 +1,7 @@
 """The tables: inputs, design, contrasts, results, clusters and peaks."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from bids_group.stats.clusters import ClusterSet, find_local_maxima
 SUB_PEAK_DISTANCE_MM = 8.0  # as SPM lists local maxima
 FLOAT_FORMAT = "%.10g"
 MISSING = "n/a"
+UNUSED_CHARACTER = "\x1f"  # white space to Python, so no cell holds it
 RESULT_COLUMNS = (
     *("contrast", "test", "correction", "tail", "alpha", "threshold", "n_voxels", "n_clusters"),
     *("peak_value", "peak_x", "peak_y", "peak_z", "n_permutations", "exact", "threshold_z", "threshold_unit"),
@@ -21,15 +24,26 @@ RESULT_COLUMNS = (
 
 def write_tsv(table: pd.DataFrame) -> bytes:
     """Return a table as BIDS writes it: tabs, a header, n/a, ten significant digits."""
-    mixed = [name for name in table if table[name].dtype == object]  # where pandas would write floats as they come
+    # What is no plain column of numbers: texts, and where pandas would write floats as they come.
+    mixed = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     table = table.copy()
     for name in mixed:
         table[name] = pd.Series([_format_value(value) for value in table[name]], table.index, dtype=object)
-    text: str = table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=FLOAT_FORMAT, lineterminator="\n")
+    text: str = table.to_csv(
+        sep="\t",
+        index=False,
+        na_rep=MISSING,
+        float_format=FLOAT_FORMAT,
+        lineterminator="\n",
+        quoting=csv.QUOTE_NONE,  # BIDS has no quotes around cells ...
+        quotechar=UNUSED_CHARACTER,  # ... and csv would else want to escape those within
+    )
     return text.encode()
 
 
 def _format_value(value: object) -> object:
+    if isinstance(value, str):
+        return " ".join(value.split())  # a tab or line end would break the table
     return FLOAT_FORMAT % value if isinstance(value, float) and not np.isnan(value) else value
 
 

@@ -17,7 +17,8 @@ from bids_group.vocabulary import Tail, Test
 
 # A voxel whose residuals hold no more than this part of its sum of squares is fitted to rounding.
 UNFITTED_PART = 1e-12
-BLOCK_VOXELS = 8192
+BLOCK_VOXELS, FEWEST_BLOCK_VOXELS = 8192, 64
+BLOCK_VALUES = 2**23  # 64 MiB of float64: with more rows, blocks have fewer voxels
 
 Floats = NDArray[np.float64]
 
@@ -127,7 +128,7 @@ def fit_glm(
     design_matrix: Floats,
     contrasts: Sequence[Floats],
     *,
-    block_voxels: int = BLOCK_VOXELS,
+    block_voxels: int | None = None,
 ) -> Fit:
     """Fit a design to every voxel by ordinary least squares.
 
@@ -142,8 +143,9 @@ def fit_glm(
     contrasts : sequence of ndarray of float64, each of shape (n_contrast_rows, n_columns)
         Non-zero and estimable: their rows lie in the row space of the design, which is not judged here
         (`ColumnSpace.find_inestimable` does). Rows may depend on each other.
-    block_voxels : int
-        Voxels fitted at a time.
+    block_voxels : int or None
+        Voxels fitted at a time; None for what suits the number of rows (never of processors or memory, so that the
+        rounding does not depend on the machine).
 
     Returns
     -------
@@ -170,12 +172,26 @@ def fit_glm(
     axes = [find_contrast_axes(space, np.atleast_2d(weights)) for weights in contrasts]
     ends = np.cumsum([0, *(directions.shape[1] for directions, _ in axes)])
     stacked = np.hstack([np.empty((space.rank, 0)), *(directions for directions, _ in axes)])
-    scores, residual_ss, total_ss = _fit_blocks(data, space.basis, stacked, block_voxels)
+    scores, residual_ss, total_ss = _fit_blocks(data, space.basis, stacked, block_voxels or choose_block_voxels(n_rows))
     kept = tuple(
         ContrastScores(scores[start:end], loadings)
         for start, end, (_, loadings) in zip(ends[:-1], ends[1:], axes, strict=True)
     )
     return Fit(n_rows, space.rank, float(n_rows - space.rank), residual_ss, total_ss, kept)
+
+
+def choose_block_voxels(n_rows: int) -> int:
+    """Choose how many voxels to compute at a time, so that a block of all rows stays small.
+
+    Parameters
+    ----------
+    n_rows : int
+
+    Returns
+    -------
+    int
+    """
+    return max(FEWEST_BLOCK_VOXELS, min(BLOCK_VOXELS, BLOCK_VALUES // n_rows))
 
 
 def _fit_blocks(
@@ -222,8 +238,9 @@ def find_contrast_axes(space: ColumnSpace, weights: Floats) -> tuple[Floats, Flo
     """
     in_row_space = (weights / space.norms) @ space.row_space
     sizes = np.linalg.norm(in_row_space, axis=1, keepdims=True)
-    if not np.all(sizes > 0):
-        raise ValueError("a contrast row is zero in the row space of the design; give it an estimable weight")
+    if not np.any(sizes > 0):
+        raise ValueError("the contrast is zero in the row space of the design; give it an estimable weight")
+    sizes = np.where(sizes > 0, sizes, 1.0)  # a row of zeros is a dependent row
     combinations, values, _ = np.linalg.svd(in_row_space / sizes, full_matrices=False)
     independent = combinations[:, values > ESTIMABILITY_TOLERANCE * values[0]]
     on_scores = space.score_weights(weights)

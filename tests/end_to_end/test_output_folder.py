@@ -149,7 +149,7 @@ def test_work_directory_is_used_and_only_what_was_made_there_goes(study, tmp_pat
 def test_given_mask_bounds_the_analysed_voxels_and_is_named_as_a_source(study, by):
     given = np.zeros(studies.SHAPE, dtype=np.uint8)
     given[2:5, 2:4, :] = 1
-    inside = study.firstlevel / "sub-01" / "sub-01_task-x_space-T1w_desc-brain_mask.nii.gz"
+    inside = study.firstlevel / "task-x_space-T1w_desc-brain_mask.nii.gz"
     path = builders.write_map(inside if by == "entities" else study.root / "brain.nii.gz", given)
     settings = {"path": {"Mask": "brain.nii.gz"}, "entities": {"Mask": {"desc": "brain"}}}.get(by, {})
     options = ("--mask", str(path)) if by == "option" else ()
@@ -158,7 +158,7 @@ def test_given_mask_bounds_the_analysed_voxels_and_is_named_as_a_source(study, b
     expected = studies.find_analysed(maps) & (given > 0)
     np.testing.assert_array_equal(read_values(output / MASK) > 0, expected)
     sidecar = json.loads((output / MASK.replace(".nii.gz", ".json")).read_text())
-    uri = "bids:firstlevel:sub-01/sub-01_task-x_space-T1w_desc-brain_mask.nii.gz" if by == "entities" else path.as_uri()
+    uri = "bids:firstlevel:task-x_space-T1w_desc-brain_mask.nii.gz" if by == "entities" else path.as_uri()
     assert sidecar["Sources"][-1] == uri
     assert sidecar["VoxelsMissing"] == given.sum() - expected.sum()
 

@@ -136,3 +136,12 @@ def test_any_filter_file_is_read_or_refused_as_bad_data(folder, document):
     with contextlib.suppress(DataError):
         found = read_bids_filter(write_filter(folder, document))
         assert all(value is None or isinstance(value, str) for values in found.values() for value in values)
+
+
+def test_two_queries_that_disagree_are_refused(tmp_path):
+    path = tmp_path / "filter.json"
+    path.write_text(json.dumps({"effect": {"desc": "A"}, "statmap": {"desc": "A"}}))
+    assert read_bids_filter(path) == {"desc": ("A",)}
+    path.write_text(json.dumps({"effect": {"desc": "A"}, "statmap": {"desc": "B"}}))
+    with pytest.raises(DataError, match=r"statmap\.desc"):
+        read_bids_filter(path)

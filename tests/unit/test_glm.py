@@ -192,8 +192,25 @@ def test_rows_that_do_not_match_are_refused():
 
 
 def test_contrast_of_zeros_is_refused():
-    with pytest.raises(ValueError, match="contrast row is zero"):
+    with pytest.raises(ValueError, match="contrast is zero"):
         fit_glm(np.ones((5, 2)), np.ones((5, 1)), [np.zeros((1, 1))])
+
+
+def test_a_row_of_zeros_changes_no_f():
+    data, matrix, contrasts = make_model(7)
+    with_zeros = np.vstack([contrasts[1], np.zeros_like(contrasts[1][:1])])
+    fit = fit_glm(data, matrix, [contrasts[1], with_zeros])
+    np.testing.assert_allclose(compute_f(fit, 1).value, compute_f(fit, 0).value, rtol=1e-12)
+    assert compute_f(fit, 1).dof_effect == compute_f(fit, 0).dof_effect
+
+
+def test_columns_of_any_finite_size_are_fitted():
+    data, matrix, contrasts = make_model(7)
+    scale = np.ones(matrix.shape[1])
+    scale[-1] = 1e200
+    expected = compute_t(fit_glm(data, matrix, [contrasts[0]]), 0).value
+    found = compute_t(fit_glm(data, matrix * scale, [contrasts[0] * scale]), 0).value
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_t_of_several_rows_is_refused():

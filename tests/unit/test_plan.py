@@ -126,3 +126,44 @@ def test_the_order_of_the_rows_changes_nothing_but_the_order(plan):
     shuffled = rows.sample(frac=1, random_state=0)
     first, second = (plan(make_spec("anova"), table).models[0] for table in (rows, shuffled))
     pd.testing.assert_frame_equal(first.design.matrix, second.design.matrix.loc[first.design.matrix.index])
+
+
+def test_only_the_dummy_contrast_of_the_intercept_takes_the_name_of_the_maps_contrast(plan):
+    contrast = {"Name": "intercept", "Test": "t", "ConditionList": [1, "age"], "Weights": [1, 30]}
+    document = make_spec(node={"Contrasts": [contrast]}, model={"X": [1, "age"]})
+    (model,) = plan(document, make_rows(SUBJECTS)).models
+    assert [contrast.label for contrast in model.contrasts] == ["Aintercept", "A", "Aage"]
+
+
+def test_maps_of_different_spaces_are_refused_and_other_mixtures_told(plan):
+    rows = make_rows(SUBJECTS)
+    rows["task"] = ["x"] * 4 + ["y"]
+    (model,) = plan(make_spec(), rows).models
+    assert any("differ in task (x, y)" in warning for warning in model.warnings)
+    rows["space"] = ["MNI152Lin"] * 4 + [None]
+    with pytest.raises(DataError, match=r"differ in space \(MNI152Lin, none\)"):
+        plan(make_spec(), rows)
+
+
+def test_a_formula_never_loses_a_factor_without_a_word(plan):
+    document = make_spec(node=make_filter("group == 'p'", "group"), model={"Formula": "1 + group"})
+    del document["Nodes"][0]["Model"]["X"]
+    with pytest.raises(SpecError, match="'group' has one level only, 'p'"):
+        plan(document, make_rows(SUBJECTS))
+
+
+@pytest.mark.parametrize("query", ["subject != 'sub-01'", "subject != 1"])
+def test_a_subject_that_there_is_not_cannot_be_filtered(plan, query):
+    with pytest.raises(SpecError, match="'subject' has no level"):
+        plan(make_spec(node=make_filter(query, "subject")), make_rows(SUBJECTS))
+
+
+def test_f_alone_has_no_two_one_sided_entries(plan):
+    entries = [ENTRY, {**ENTRY, "Tail": "negative", "Name": "Negative"}]
+    rows = make_rows(SUBJECTS, ("A", "B", "C"))
+    for document, told in ((make_spec("anova", settings={"Inference": entries}), True),):
+        (model,) = plan(document, rows).models
+        assert any("twice the alpha" in warning for warning in model.warnings) == told
+        document["Nodes"][0]["Contrasts"] = [c for c in document["Nodes"][0]["Contrasts"] if c["Test"] == "F"]
+        (model,) = plan(document, rows).models
+        assert not any("twice the alpha" in warning for warning in model.warnings)

@@ -185,3 +185,17 @@ def test_masks_are_those_of_the_subjects_given_or_of_nobody(tmp_path):
     assert found == [folder / "group_desc-brain_mask.nii.gz", folder / names[2], folder / names[0]]
     with pytest.raises(DataError, match="desc gm"):
         find_mask_files(datasets, {"desc": ("gm",)}, subjects=("01", "02"))
+
+
+def test_what_bids_keeps_beside_the_data_is_not_data(tmp_path):
+    name = "sub-09/sub-09_desc-A_effect.nii"
+    folder = write(
+        tmp_path, "sub-01/sub-01_desc-A_effect.nii", *(f"{top}/{name}" for top in ("code", "sourcedata", "models"))
+    )
+    assert list_cells(find(folder)) == [("01", "A")]
+
+
+@pytest.mark.parametrize("inner", ["level.1", "first.feat", "v1.0/stats"])
+def test_a_dot_in_the_name_of_a_folder_hides_nothing(tmp_path, inner):
+    folder = write(tmp_path, "sub-01/sub-01_desc-A_effect.nii", f"{inner}/sub-02_desc-A_effect.nii.gz")
+    assert list_cells(find(folder)) == [("01", "A"), ("02", "A")]

@@ -90,3 +90,29 @@ def test_json_is_text_that_people_can_read(tmp_path):
         staging.write_json("a.json", {"Name": "Grüße", "n": [1]})
         staging.publish(stale=[])
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "Name": "Grüße",\n  "n": [\n    1\n  ]\n}\n'
+
+
+def test_one_run_at_a_time_writes_into_a_folder(tmp_path):
+    with open_staging(tmp_path / "out") as first:
+        first.write_bytes("top", b"1")
+        with pytest.raises(OutputError, match="another run is writing"), open_staging(tmp_path / "out"):
+            pass
+        first.publish(stale=[])
+    assert read_tree(tmp_path / "out") == {"top": b"1"}
+    publish(tmp_path / "out", {"top": b"2"})
+    assert read_tree(tmp_path / "out") == {"top": b"2"}
+
+
+def test_what_a_killed_run_was_replacing_comes_back(tmp_path):
+    publish(tmp_path, {"node-a/map": b"1", "node-b/map": b"1"})
+    retired = tmp_path / ".staging" / ".retired"
+    retired.mkdir(parents=True)
+    (tmp_path / "node-a").rename(retired / "node-a")
+    (tmp_path / ".staging" / "half").write_bytes(b"2")
+    publish(tmp_path, {"node-c/map": b"3"})
+    assert read_tree(tmp_path) == {"node-a/map": b"1", "node-b/map": b"1", "node-c/map": b"3"}
+
+
+def test_json_holds_no_infinity(tmp_path):
+    with pytest.raises(ValueError, match="JSON"), open_staging(tmp_path) as staging:
+        staging.write_json("a.json", {"Threshold": float("inf")})

@@ -53,14 +53,34 @@ def test_filters_of_command_line_spec_and_file_meet(dataset, study_of, tmp_path)
 
 
 def test_the_mask_of_the_command_line_comes_before_that_of_the_spec(dataset, study_of, tmp_path):
-    for name in ("spec.nii", "line.nii", "firstlevel/sub-01/sub-01_desc-brain_mask.nii.gz"):
+    for name in ("spec.nii", "line.nii", "firstlevel/desc-group_mask.nii.gz"):
         write_map(tmp_path / name, np.ones(SHAPE, np.uint8))
     document = make_spec(settings={"Mask": "spec.nii"})
     assert study_of(document).nodes[0].masks == (tmp_path / "spec.nii",)
     assert study_of(document, mask=tmp_path / "line.nii").nodes[0].masks == (tmp_path / "line.nii",)
-    (found,) = study_of(make_spec(settings={"Mask": {"desc": "brain"}})).nodes[0].masks
-    assert found.name == "sub-01_desc-brain_mask.nii.gz"
+    (found,) = study_of(make_spec(settings={"Mask": {"desc": "group"}})).nodes[0].masks
+    assert found.name == "desc-group_mask.nii.gz"
     assert study_of().nodes[0].masks == ()
+
+
+def test_masks_of_single_subjects_must_be_there_for_all_of_them(dataset, study_of, tmp_path):
+    subjects = sorted(path.name for path in dataset.glob("sub-*"))
+    document = make_spec(settings={"Mask": {"desc": "brain"}})
+    paths = [tmp_path / f"firstlevel/{subject}/{subject}_desc-brain_mask.nii.gz" for subject in subjects]
+    for path in paths[:-1]:
+        write_map(path, np.ones(SHAPE, np.uint8))
+    with pytest.raises(SpecError, match=f"none of {subjects[-1]}"):
+        study_of(document)
+    write_map(paths[-1], np.ones(SHAPE, np.uint8))
+    assert study_of(document).nodes[0].masks == tuple(paths)
+
+
+def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(dataset, study_of, tmp_path):
+    shifted = AFFINE.copy()
+    shifted[0, 3] += 1
+    write_map(tmp_path / "shifted.nii", np.ones(SHAPE, np.uint8), affine=shifted)
+    with pytest.raises(DataError, match="not on the grid"):
+        study_of(mask=tmp_path / "shifted.nii")
 
 
 def test_missing_masks_are_told_with_their_source(dataset, study_of, tmp_path):

@@ -38,3 +38,8 @@ def test_inputs_list_analysed_maps_first_and_only_entities_in_use():
     ]
     lines = write_tsv(table).decode().splitlines()
     assert lines[1:] == ["0\t01\tx\tA\tbids:d:1\tyes\tn/a\t7", "n/a\t02\tx\tA\tbids:d:2\tno\tInput: desc is B\tn/a"]
+
+
+def test_cells_have_no_quotes_of_their_own_and_cannot_break_the_table():
+    table = pd.DataFrame({"reason": ['Filter: group == "p"', "a\tb\nc"], "n": [1, 2]})
+    assert write_tsv(table) == b'reason\tn\nFilter: group == "p"\t1\na b c\t2\n'

@@ -40,14 +40,31 @@ def test_a_numeric_column_is_a_covariate_with_gaps(values):
     assert variable.is_missing.sum() == 2
 
 
-@pytest.mark.parametrize("values", [["1", "2", "x"], ["inf", "1", "2"], ["nan", "1", "2"], ["True", "False", "True"]])
-def test_a_column_with_anything_but_finite_numbers_is_a_factor(values):
+@pytest.mark.parametrize("values", [["a", "b", "n/a"], ["True", "False", "True"], ["NA", "NA", "NA"]])
+def test_a_column_without_a_number_is_a_factor(values):
     assert make_table(age=values).resolve("age").is_factor
 
 
-def test_the_whole_column_decides_what_a_factor_is():
-    table = make_table(site=["x", "1", "2"])
-    assert table.restrict(ROWS.index[:4]).resolve("site").is_factor
+@pytest.mark.parametrize("word", ["x", "inf", "nan", "NA", "N/A", "1,5", "0x10", '"20"'])
+def test_a_word_among_numbers_is_refused_unless_a_factor_is_asked_for(word):
+    table = make_table(age=["1", "2", word])
+    with pytest.raises(DataError, match="write n/a for a missing value"):
+        table.resolve("age")
+    assert table.resolve("age", as_factor=True).is_factor
+    # The whole column decides, not the rows of one model.
+    with pytest.raises(DataError, match="write n/a for a missing value"):
+        table.restrict(ROWS.index[:2]).resolve("age")
+
+
+@pytest.mark.parametrize("name", ["intercept", "Intercept"])
+def test_a_variable_with_the_name_of_the_constant_is_refused(name):
+    with pytest.raises(DataError, match="the name of the constant"):
+        make_table(**{name: ["1", "2", "3"]}).refuse_reserved_names()
+
+
+def test_a_line_separator_within_a_cell_is_part_of_it(tmp_path):
+    (tmp_path / "participants.tsv").write_bytes("participant_id\tnote\r\nsub-01\ta\u2028b\r\n".encode())
+    assert read_participants([tmp_path])["note"].to_dict() == {"01": "a\u2028b"}
 
 
 def test_a_participant_without_a_row_has_no_value():

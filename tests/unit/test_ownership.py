@@ -7,7 +7,8 @@ import pytest
 from bids_group.errors import OutputError, SpecError, UsageError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.spec import read_spec
-from bids_group.outputs.dataset import check_output_dir, describe_dataset, list_stale_folders
+from bids_group.outputs.dataset import describe_dataset
+from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from tests import builders
 
 OURS = {"Name": "x", "GeneratedBy": [{"Name": "bids_group"}]}
@@ -80,3 +81,30 @@ def test_model_that_is_alone_in_its_folder_may_move_its_inputs(tmp_path):
     moved = Dataset("first", tmp_path / "b")
     described = describe_dataset(tmp_path / "out", tmp_path / "bids", read(tmp_path), [moved])
     assert described["DatasetLinks"] == {"first": moved.path.as_uri()}
+
+
+@pytest.mark.parametrize("name", ["node-mean/precious.txt", ".bidsignore", "logs/own.txt", "model-study_report.html"])
+def test_files_of_somebody_else_are_not_taken_for_ours(tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    with pytest.raises(OutputError, match="not known to be this app's"):
+        check_output_dir(tmp_path / "out", tmp_path / "bids", read(tmp_path), [])
+
+
+def test_other_files_in_the_output_folder_are_left_in_peace(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    check_output_dir(tmp_path / "out", tmp_path / "bids", read(tmp_path), [])
+
+
+def test_another_model_whose_name_gives_the_same_label_is_refused(tmp_path):
+    leave_result(tmp_path / "out", name="study", nodes=("other",))
+    with pytest.raises(SpecError, match="'study'"):
+        check_output_dir(tmp_path / "out", tmp_path / "bids", read(tmp_path, name="stu dy"), [])
+
+
+@pytest.mark.parametrize("links", [["a"], "a", 1])
+def test_links_that_are_no_object_are_not_kept(tmp_path, links):
+    leave_result(tmp_path / "out", name="other", nodes=("other",), links=links)
+    check_output_dir(tmp_path / "out", tmp_path / "bids", read(tmp_path), [Dataset("a", tmp_path / "a")])
