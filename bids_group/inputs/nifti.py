@@ -1,5 +1,6 @@
 """One NIfTI file: its grid and its values, or what is wrong with it."""
 
+import errno
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
 
 def _file_error(path: Path, error: OSError) -> DataError | ReadWriteError:
     """Tell damaged content (gzip raises OSError too) from a failing file system."""
-    if error.errno is None:
+    if error.errno in (None, errno.EINVAL):  # EINVAL: a header that points outside the file
         return DataError(f"{path}: not a readable NIfTI file: {error}; it may be truncated, copy it again")
     return ReadWriteError(f"{path}: cannot be read: {error.strerror}")
 
