@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.errors import DataError
-from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.images import AnalysedVoxels, GroupData, load_group, read_mask
 from bids_group.inputs.nifti import Grid
@@ -17,13 +16,24 @@ from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.storage import Allocate
 from bids_group.inputs.study import list_map_paths
 from bids_group.outputs.naming import ModelNames
-from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
+from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
 from bids_group.stats.correct import infer
 from bids_group.stats.glm import Fit, Statistic, compute_statistic, fit_glm
+from bids_group.stats.partitioned import (
+    PartitionedFit,
+    compare_error_variances,
+    compute_partitioned,
+    estimate_epsilon,
+    estimate_sphericity,
+    fit_partitioned,
+)
 from bids_group.vocabulary import Connectivity
 
 # A map that lacks more than this share of the analysed voxels deserves a look.
 LARGE_LOSS = 0.1
+# Where a pooled error term is no longer believed: simulated false positives then leave the nominal level.
+LOWEST_POOLED_EPSILON = 0.75
+HIGHEST_VARIANCE_RATIO = 1.2
 
 
 def load_maps(
@@ -45,57 +55,103 @@ def load_maps(
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A fit, and the voxels it is of.
+    """The statistics of a model's contrasts, and the voxels they are of.
 
     Attributes
     ----------
     voxels : AnalysedVoxels
-    fit : Fit
     mean_effect : ndarray of float64, shape (n_voxels,)
         The mean over all maps.
+    tests : tuple of ContrastTest
+        In the order of the contrasts.
+    epsilon : float or None
+        How spherical the errors of a pooled model are: the median of Huynh and Feldt's estimate.
     """
 
     voxels: AnalysedVoxels
-    fit: Fit
     mean_effect: NDArray[np.float64]
+    tests: tuple[ContrastTest, ...]
+    epsilon: float | None = None
 
 
-def fit_model(model: ModelPlan, data: GroupData) -> FittedModel:
-    """Fit the design, and leave out the voxels whose residual variance is rounding only.
+def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
+    """Fit the design and compute each contrast's statistic, leaving out voxels whose error variance is rounding only.
 
     Raises
     ------
     DataError
         If no voxel is left.
     """
-    weights = [contrast.weights for contrast in model.contrasts]
-    fit = fit_glm(data.effects, model.design.matrix.to_numpy(), weights)
-    mean_effect = data.effects.mean(axis=0, dtype=np.float64)
-    fitted = ~fit.find_unfitted()
-    if not fitted.any():
+    if model.error_term == "partitioned":
+        return _fit_partitioned(plan, model, data)
+    fit = fit_glm(data.effects, model.design.matrix.to_numpy(), [one.weights for one in model.contrasts])
+    kept = ~fit.find_unfitted()
+    voxels = _leave_out_constant(model, data, kept)
+    fit = fit.restrict(kept)
+    statistics = [compute_statistic(fit, i, one.test) for i, one in enumerate(model.contrasts)]
+    ratios, epsilon = _judge_pooled_error(model, data, kept, fit)
+    tests = tuple(ContrastTest(one, variance_ratio=ratio) for one, ratio in zip(statistics, ratios, strict=True))
+    return FittedModel(voxels, _average(data)[kept], tests, epsilon)
+
+
+def _fit_partitioned(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
+    fits = _fit_each_contrast(model, data)
+    kept = ~np.logical_or.reduce([fit.find_unfitted() for fit in fits])
+    voxels = _leave_out_constant(model, data, kept)
+    sphericity = plan.node.settings.sphericity
+    tests = []
+    for contrast, fit in zip(model.contrasts, fits, strict=True):
+        restricted = fit.restrict(kept)
+        statistic = compute_partitioned(restricted, contrast.test, sphericity=sphericity)
+        is_corrected = restricted.n_within > 1 and sphericity != "none"
+        epsilon = estimate_epsilon(restricted, sphericity=sphericity) if is_corrected else None
+        tests.append(ContrastTest(statistic, epsilon=epsilon))
+    return FittedModel(voxels, _average(data)[kept], tuple(tests))
+
+
+def _fit_each_contrast(model: ModelPlan, data: GroupData) -> list[PartitionedFit]:
+    assert model.partition is not None  # what the plan of repeated measures has
+    rows = model.partition.design.layout.rows
+    return [
+        fit_partitioned(data.effects, rows, one.within, one.between, one.basis, loadings=one.loadings)
+        for one in model.partition.contrasts
+    ]
+
+
+def _judge_pooled_error(
+    model: ModelPlan, data: GroupData, kept: NDArray[np.bool_], pooled: Fit
+) -> tuple[list[float | None], float | None]:
+    """Compare each contrast's own error variance with the pooled one, and estimate how spherical the errors are."""
+    if model.error_term != "pooled" or model.partition is None:
+        return [None] * len(model.contrasts), None
+    fits = [fit.restrict(kept) for fit in _fit_each_contrast(model, data)]
+    ratios: list[float | None] = [float(np.median(compare_error_variances(fit, pooled))) for fit in fits]
+    design = model.partition.design
+    return ratios, estimate_sphericity(data.effects, design.layout.rows, design.basis).median
+
+
+def _average(data: GroupData) -> NDArray[np.float64]:
+    return data.effects.mean(axis=0, dtype=np.float64)
+
+
+def _leave_out_constant(model: ModelPlan, data: GroupData, kept: NDArray[np.bool_]) -> AnalysedVoxels:
+    if not kept.any():
         raise DataError(
             f"{model.rows['path'].iloc[0]} and the others: no voxel has residual variance; are the maps copies?"
         )
-    if fitted.all():
-        return FittedModel(data.voxels, fit, mean_effect)
-    return FittedModel(data.voxels.leave_out_constant(fitted), fit.restrict(fitted), mean_effect[fitted])
+    return data.voxels if kept.all() else data.voxels.leave_out_constant(kept)
 
 
 def infer_contrasts(plan: NodePlan, model: ModelPlan, fitted: FittedModel) -> tuple[ContrastResult, ...]:
-    """Compute each contrast's statistic and every correction that is asked for."""
-    return tuple(
-        _infer_contrast(plan, contrast, fitted.voxels.mask, compute_statistic(fitted.fit, i, contrast.test))
-        for i, contrast in enumerate(model.contrasts)
-    )
-
-
-def _infer_contrast(
-    plan: NodePlan, contrast: Contrast, mask: NDArray[np.bool_], statistic: Statistic
-) -> ContrastResult:
+    """Correct each contrast's statistic in every way that is asked for."""
     settings = plan.node.settings
-    entries = [entry for entry in settings.inference if selects(entry, contrast)]
-    inferences = [_correct(entry, statistic, mask, settings.connectivity) for entry in entries]
-    return ContrastResult(contrast, statistic, tuple(inferences))
+    results = []
+    for contrast, test in zip(model.contrasts, fitted.tests, strict=True):
+        entries = [entry for entry in settings.inference if selects(entry, contrast)]
+        mask = fitted.voxels.mask
+        inferences = [_correct(entry, test.statistic, mask, settings.connectivity) for entry in entries]
+        results.append(ContrastResult(contrast, test, tuple(inferences)))
+    return tuple(results)
 
 
 def _correct(
@@ -133,7 +189,14 @@ def assemble_result(
         mean_effect=fitted.mean_effect,
         mask_sources={_name_source(path, datasets): path for path in masks},
         contrasts=contrasts,
-        warnings=(*model.warnings, *_find_data_warnings(model, fitted.voxels)),
+        error_term=model.error_term,
+        dof=model.dof,
+        epsilon=fitted.epsilon,
+        warnings=(
+            *model.warnings,
+            *_find_data_warnings(model, fitted.voxels),
+            *_find_error_warnings(contrasts, fitted),
+        ),
     )
 
 
@@ -154,6 +217,24 @@ def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:
         )
     if voxels.n_voxels_constant:
         warnings.append(f"{voxels.n_voxels_constant} voxels without residual variance are left out")
+    return warnings
+
+
+def _find_error_warnings(contrasts: tuple[ContrastResult, ...], fitted: FittedModel) -> list[str]:
+    """Say where the data speak against the pooled error term."""
+    warnings = []
+    if fitted.epsilon is not None and fitted.epsilon < LOWEST_POOLED_EPSILON:
+        warnings.append(
+            f"the pooled error term assumes sphericity, but epsilon (Huynh-Feldt, median over voxels) is "
+            f"{fitted.epsilon:.2f}; use partitioned error terms"
+        )
+    for result in contrasts:
+        ratio = result.test.variance_ratio
+        if ratio is not None and ratio > HIGHEST_VARIANCE_RATIO:
+            warnings.append(
+                f"the error variance of {result.contrast.name} is {ratio:.2f} times the pooled one (median over "
+                "voxels), so that its pooled test finds too much; use partitioned error terms"
+            )
     return warnings
 
 

@@ -5,3 +5,5 @@ from typing import Literal
 Test = Literal["t", "F"]
 Tail = Literal["positive", "negative", "two-sided"]
 Connectivity = Literal[6, 18, 26]  # neighbours that share a face; an edge too; a corner too
+ErrorTerm = Literal["partitioned", "pooled"]  # of repeated measures
+Sphericity = Literal["greenhouse-geisser", "huynh-feldt", "none"]  # how F of several within directions is corrected

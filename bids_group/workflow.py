@@ -132,8 +132,8 @@ def _analyse_model(
             model, grid, node.masks, allocate=allocate, n_threads=options.n_threads, report_progress=advance
         )
     with clock.stage("fit"):
-        fitted = fit_model(model, data)
-    logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.design.dof)
+        fitted = fit_model(node.plan, model, data)
+    logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.dof)
     with clock.stage("inference"):
         contrasts = infer_contrasts(node.plan, model, fitted)
     result = assemble_result(node.plan, model, fitted, contrasts, masks=node.masks, datasets=study.datasets)

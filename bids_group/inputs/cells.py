@@ -30,24 +30,40 @@ def check_cells(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
     DataError
         If a cell has two maps, or lacks one in a repeated-measures design.
     """
-    within = ["contrast", *find_named_entities(node)]
     if not rows["subject"].duplicated().any():
         return []
+    within = ["contrast", *find_named_entities(node)]
     doubled = rows[rows.duplicated(["subject", *within], keep=False)]
     if len(doubled):
         raise DataError(_describe_doubled(doubled, within))
-    missing = _list_missing_cells(rows, within)
-    if not missing:
-        return []
-    listed = "; ".join(missing[:MOST_CELLS_LISTED]) + (
-        f"; and {len(missing) - MOST_CELLS_LISTED} more" if len(missing) > MOST_CELLS_LISTED else ""
-    )
-    if node.group_by:
-        return [f"some subjects lack a map, so the models differ in their subjects: {listed}"]
-    raise DataError(
-        f"{node.path}: the repeated-measures design has empty cells: {listed}; "
-        "add the maps, or leave the subjects out with --participant-label"
-    )
+    groups = [group for _, group in rows.groupby("contrast")] if node.group_by else [rows]
+    missing = [cell for group in groups if is_repeated(group) for cell in _list_missing_cells(node, group)]
+    if missing:
+        raise DataError(
+            f"{node.path}: the repeated-measures design has empty cells: {_list_some(missing)}; "
+            "add the maps, or leave the subjects out with --participant-label"
+        )
+    uneven = _list_missing_cells(node, rows) if node.group_by else []
+    if uneven:
+        return [f"some subjects lack a map, so the models differ in their subjects: {_list_some(uneven)}"]
+    return []
+
+
+def is_repeated(rows: pd.DataFrame) -> bool:
+    """Return whether a subject has several maps in a model."""
+    return bool(rows["subject"].duplicated().any())
+
+
+def label_cells(node: NodeSpec, rows: pd.DataFrame) -> pd.Series:
+    """Name the cell of each map: its contrast, and what else the model names that varies within subjects.
+
+    Returns
+    -------
+    Series of str
+        Indexed like `rows`.
+    """
+    varying = [name for name in find_named_entities(node) if rows.groupby("subject")[name].nunique().max() > 1]
+    return rows[["contrast", *varying]].fillna("n/a").agg(" ".join, axis=1)
 
 
 def find_named_entities(node: NodeSpec) -> list[str]:
@@ -73,8 +89,13 @@ def _describe_doubled(doubled: pd.DataFrame, within: list[str]) -> str:
     )
 
 
-def _list_missing_cells(rows: pd.DataFrame, within: list[str]) -> list[str]:
-    keys = rows[within].fillna("n/a").agg(" ".join, axis=1)
-    everywhere = sorted(keys.unique())
-    by_subject = keys.groupby(rows["subject"]).agg(set)
-    return [f"sub-{subject} {key}" for subject, own in by_subject.items() for key in everywhere if key not in own]
+def _list_missing_cells(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
+    cells = label_cells(node, rows)
+    everywhere = sorted(cells.unique())
+    by_subject = cells.groupby(rows["subject"]).agg(set)
+    return [f"sub-{subject} {cell}" for subject, own in by_subject.items() for cell in everywhere if cell not in own]
+
+
+def _list_some(cells: list[str]) -> str:
+    left = len(cells) - MOST_CELLS_LISTED
+    return "; ".join(cells[:MOST_CELLS_LISTED]) + (f"; and {left} more" if left > 0 else "")

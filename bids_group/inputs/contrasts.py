@@ -29,12 +29,15 @@ class Contrast:
     test : str
         ``t`` or ``F``.
     weights : ndarray of float64, shape (n_contrast_rows, n_columns)
+    path : str
+        Where it stands in the spec.
     """
 
     name: str
     label: str
     test: Test
     weights: NDArray[np.float64]
+    path: str = "Contrasts"
 
 
 def build_contrasts(node: NodeSpec, design: DesignMatrix, input_contrast: str | None) -> list[Contrast]:
@@ -74,7 +77,7 @@ def _weigh_columns(spec: ContrastSpec, design: DesignMatrix, input_contrast: str
             )
         weights[:, design.columns.index(condition)] = [row[i] for row in spec.weights]
     _check_estimable(spec, weights, design)
-    return Contrast(spec.name, _label_contrast(spec, input_contrast), spec.test, weights)
+    return Contrast(spec.name, _label_contrast(spec, input_contrast), spec.test, weights, spec.path)
 
 
 def _label_contrast(spec: ContrastSpec, input_contrast: str | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bids_group.column_space import ColumnSpace, decompose
+from bids_group.column_space import ESTIMABILITY_TOLERANCE, ColumnSpace, decompose
 from bids_group.errors import DataError, SpecError
 from bids_group.inputs.formula import Formula
 from bids_group.inputs.spec import INTERCEPT, NodeSpec
@@ -64,10 +64,8 @@ def build_design(node: NodeSpec, table: VariableTable) -> DesignMatrix:
     """
     table.refuse_reserved_names()
     matrix = _evaluate_formula(node, node.formula, table) if node.formula else _join_terms(node, table)
-    space = decompose(matrix.to_numpy())
-    dependent = tuple(np.array(matrix.columns)[space.find_dependent_columns()])
-    design = DesignMatrix(matrix, space, dependent)
     _check_no_zero_column(node, matrix)
+    design = _judge_matrix(matrix)
     if design.dof < 1:
         raise SpecError(
             node.model_path,
@@ -75,6 +73,11 @@ def build_design(node: NodeSpec, table: VariableTable) -> DesignMatrix:
             "use more maps or fewer columns",
         )
     return design
+
+
+def _judge_matrix(matrix: pd.DataFrame) -> DesignMatrix:
+    space = decompose(matrix.to_numpy())
+    return DesignMatrix(matrix, space, tuple(np.array(matrix.columns)[space.find_dependent_columns()]))
 
 
 def _join_terms(node: NodeSpec, table: VariableTable) -> pd.DataFrame:
@@ -160,8 +163,26 @@ def _check_no_zero_column(node: NodeSpec, matrix: pd.DataFrame) -> None:
         raise SpecError(node.model_path, f"the column {empty[0]!r} is zero in all rows of the model; take it out")
 
 
-def check_repeated_measures(node: NodeSpec, rows: pd.DataFrame, design: DesignMatrix) -> None:
-    """Refuse a model in which a subject's several maps are taken for independent ones.
+def drop_subject_columns(design: DesignMatrix) -> DesignMatrix:
+    """Return a design without the indicators of single subjects, which partitioned error terms do without.
+
+    Raises
+    ------
+    DataError
+        If nothing is left, or subjects interact with something.
+    """
+    names = [name for name in design.columns if re.match(r"(.*:)?(C\()?subject\)?\[", name)]
+    interactions = [name for name in names if ":" in name]
+    if interactions:
+        raise DataError(f"the column {interactions[0]!r} is an effect of a single subject; take it out of the model")
+    matrix = design.matrix.drop(columns=names)
+    if not matrix.shape[1]:
+        raise DataError("the design has columns of subjects only; add conditions, or 1 for their mean")
+    return _judge_matrix(matrix)
+
+
+def check_pooled_error(node: NodeSpec, rows: pd.DataFrame, design: DesignMatrix) -> None:
+    """Refuse a pooled model in which a subject's several maps are taken for independent ones.
 
     Parameters
     ----------
@@ -173,28 +194,17 @@ def check_repeated_measures(node: NodeSpec, rows: pd.DataFrame, design: DesignMa
     Raises
     ------
     SpecError
-        If a subject has more than one map and the error term is partitioned (not available yet), or pooled without
-        subject columns.
+        If a subject with several maps has no column in the design.
     """
     counts = rows["subject"].value_counts()
     repeated = counts.index[counts > 1]
-    if not len(repeated):
-        return
-    where = f"{node.settings.path}.ErrorTerm"
-    shown = f"sub-{repeated[0]} has {counts.iloc[0]} maps"
-    if node.settings.error_term != "pooled":
-        raise SpecError(
-            where,
-            f"{shown}: a repeated-measures design, whose partitioned error terms are not available in this version; "
-            'write "pooled" and put "subject" into the design, or test one contrast of the maps with GroupBy',
-        )
     indicators = np.array([(rows["subject"] == subject).to_numpy() for subject in repeated], dtype=np.float64).T
     outside = indicators - design.space.basis @ (design.space.basis.T @ indicators)
-    if np.linalg.norm(outside) > 1e-8 * np.linalg.norm(indicators):
+    if np.linalg.norm(outside) > ESTIMABILITY_TOLERANCE * np.linalg.norm(indicators):
         raise SpecError(
             node.model_path,
-            f"{shown}, which are not independent, and the pooled error term needs a column for each subject; "
-            'add "subject"',
+            f"sub-{repeated[0]} has {counts.iloc[0]} maps, which are not independent; the pooled error term needs "
+            'a column for each subject: add "subject"',
         )
 
 

@@ -3,25 +3,51 @@
 A node is one model, or under ``GroupBy: ["contrast"]`` one for each contrast of the maps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES, to_label
 from bids_group.errors import DataError, SpecError
-from bids_group.inputs.cells import check_cells, find_named_entities
+from bids_group.inputs.cells import check_cells, find_named_entities, is_repeated, label_cells
 from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_differ
-from bids_group.inputs.design import DesignMatrix, build_design, check_repeated_measures, find_collinear
+from bids_group.inputs.design import (
+    DesignMatrix,
+    build_design,
+    check_pooled_error,
+    drop_subject_columns,
+    find_collinear,
+)
+from bids_group.inputs.error_terms import SubjectContrast, SubjectDesign, build_subject_design, factor_contrast, lay_out
 from bids_group.inputs.query import InputTable
 from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.strict import suggest
 from bids_group.inputs.transformations import apply_instructions
 from bids_group.inputs.variables import VariableTable
+from bids_group.vocabulary import ErrorTerm
+
+T = TypeVar("T")
 
 FILE_ENTITIES = ("subject", "contrast", "desc", "stat")  # never shared by what is named after all inputs
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The contrasts of repeated measures, each with its part within and its part between subjects.
+
+    Attributes
+    ----------
+    design : SubjectDesign
+    contrasts : tuple of SubjectContrast
+        In the order of the model's.
+    """
+
+    design: SubjectDesign
+    contrasts: tuple[SubjectContrast, ...]
 
 
 @dataclass(frozen=True)
@@ -37,8 +63,14 @@ class ModelPlan:
     entities : dict of str to str
         What all maps share, by pybids' names.
     design : DesignMatrix
+        Of partitioned error terms: without subject columns.
     contrasts : tuple of Contrast
     warnings : tuple of str
+    error_term : str or None
+        ``partitioned`` or ``pooled`` for repeated measures; None where every subject has one map.
+    partition : Partition or None
+        How the contrasts of repeated measures factor; None where every subject has one map, or where the contrasts of
+        a pooled model do not factor.
     """
 
     input_contrast: str | None
@@ -47,6 +79,15 @@ class ModelPlan:
     design: DesignMatrix
     contrasts: tuple[Contrast, ...]
     warnings: tuple[str, ...]
+    error_term: ErrorTerm | None = None
+    partition: Partition | None = None
+
+    @property
+    def dof(self) -> int:
+        """Return the degrees of freedom of the error: of subjects where it is partitioned, else of maps."""
+        if self.error_term == "partitioned" and self.partition is not None:
+            return self.partition.design.dof
+        return self.design.dof
 
 
 @dataclass(frozen=True)
@@ -109,12 +150,48 @@ def _group(node: NodeSpec, rows: pd.DataFrame) -> list[tuple[str | None, pd.Data
 
 
 def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable) -> ModelPlan:
+    rows = table.rows
+    error_term = node.settings.error_term if is_repeated(rows) else None
     design = build_design(node, table)
-    check_repeated_measures(node, table.rows, design)
+    if error_term == "pooled":
+        check_pooled_error(node, rows, design)
+    if error_term == "partitioned":
+        design = _locate(node.model_path, partial(drop_subject_columns, design))
     contrasts = tuple(build_contrasts(node, design, input_contrast))
-    warnings = (*find_collinear(design), *_find_unnamed_contrasts(node, table.rows))
-    entities = find_shared_entities(table.rows)
-    return ModelPlan(input_contrast, table.rows, entities, design, contrasts, tuple(warnings))
+    partition = _partition(node, rows, design, contrasts, error_term) if error_term else None
+    warnings = (*find_collinear(design), *_find_unnamed_contrasts(node, rows))
+    return ModelPlan(
+        input_contrast, rows, find_shared_entities(rows), design, contrasts, warnings, error_term, partition
+    )
+
+
+def _partition(
+    node: NodeSpec, rows: pd.DataFrame, design: DesignMatrix, contrasts: Sequence[Contrast], error_term: ErrorTerm
+) -> Partition | None:
+    """Factor the contrasts; those of a pooled model only to judge its error term, where they can be factored."""
+    layout = lay_out(rows["subject"], label_cells(node, rows))
+    if error_term == "pooled":
+        try:
+            subject_design = build_subject_design(drop_subject_columns(design).matrix, layout)
+            kept = [design.columns.index(name) for name in subject_design.columns]
+            return Partition(
+                subject_design, tuple(factor_contrast(subject_design, c.weights[:, kept]) for c in contrasts)
+            )
+        except DataError:
+            return None
+    subject_design = _locate(node.model_path, partial(build_subject_design, design.matrix, layout))
+    factored = [_locate(one.path, partial(factor_contrast, subject_design, one.weights)) for one in contrasts]
+    return Partition(subject_design, tuple(factored))
+
+
+def _locate(path: str, build: Callable[[], T]) -> T:
+    """Give the faults of a design their place in the spec."""
+    try:
+        return build()
+    except SpecError:
+        raise
+    except DataError as error:
+        raise SpecError(path, str(error)) from error
 
 
 def _add_warnings(model: ModelPlan, warnings: Sequence[str]) -> ModelPlan:

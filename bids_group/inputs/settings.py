@@ -5,7 +5,7 @@ from typing import get_args
 
 from bids_group.entities import QUERY_KEYS
 from bids_group.inputs.strict import Place
-from bids_group.vocabulary import Connectivity, Tail
+from bids_group.vocabulary import Connectivity, ErrorTerm, Sphericity, Tail
 
 CORRECTIONS = ("none", "fdr", "bonferroni", "rft", "permutation")
 AVAILABLE_CORRECTIONS = ("none", "fdr", "bonferroni")
@@ -21,7 +21,6 @@ _LATER_SETTINGS = {
     "MinCoverage": (1.0, "maps of which some voxels are missing"),
     "Missing": ("error", "dropping subjects with missing maps"),
     "SmoothingFWHM": (0, "smoothing"),
-    "Sphericity": (None, "partitioned error terms"),
     "ExchangeabilityBlocks": ("auto", "permutation"),
     "VarianceGroups": (None, "unequal variances"),
     "Atlases": (None, "atlas labels"),
@@ -74,6 +73,8 @@ class Settings:
     ----------
     error_term : str
         ``partitioned`` or ``pooled``; of repeated measures only.
+    sphericity : str
+        How F tests of several within-subject directions are corrected; of partitioned error terms only.
     mask : str, dict of str to tuple of str, or None
         A path relative to the spec, or the entities of mask files.
     connectivity : int
@@ -85,7 +86,8 @@ class Settings:
         Where the settings stand, or would stand, in the spec.
     """
 
-    error_term: str = "partitioned"
+    error_term: ErrorTerm = "partitioned"
+    sphericity: Sphericity = "greenhouse-geisser"
     mask: str | dict[str, tuple[str, ...]] | None = None
     connectivity: Connectivity = DEFAULT_CONNECTIVITY
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
@@ -95,12 +97,15 @@ class Settings:
 
 def read_settings(place: Place) -> Settings:
     """Read the object under `Software.bids_group`."""
-    fields = place.fields(("ErrorTerm", "Mask", "Connectivity", "Inference", *_LATER_SETTINGS))
+    fields = place.fields(("ErrorTerm", "Sphericity", "Mask", "Connectivity", "Inference", *_LATER_SETTINGS))
     for key, (harmless, what) in _LATER_SETTINGS.items():
         if key in fields and (isinstance(fields[key].value, bool | None) or fields[key].value != harmless):
             fields[key].fail(f"{what}: not available in this version; leave the key out")
     return Settings(
-        error_term=fields["ErrorTerm"].choice(("partitioned", "pooled")) if "ErrorTerm" in fields else "partitioned",
+        error_term=fields["ErrorTerm"].choice(get_args(ErrorTerm)) if "ErrorTerm" in fields else "partitioned",
+        sphericity=fields["Sphericity"].choice(get_args(Sphericity))
+        if "Sphericity" in fields
+        else "greenhouse-geisser",
         mask=_read_mask(fields["Mask"]) if "Mask" in fields else None,
         connectivity=fields["Connectivity"].choice(get_args(Connectivity))
         if "Connectivity" in fields

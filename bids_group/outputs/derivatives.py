@@ -67,12 +67,13 @@ def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:
         statistic.test: statistic.value,
         "z": compute_z(statistic),
         "p": np.maximum(compute_p(statistic), SMALLEST_P),
+        "epsilon": result.test.epsilon,
     }
     for stat in list_statmaps(result):
         name = writer.model.names.statmap(result.contrast.label, stat)
         described = describe_statmap(writer.model, result, stat)
         found = values[stat]
-        assert found is not None  # effect and variance are there for every t
+        assert found is not None  # what `list_statmaps` lists is there
         writer.write_map(name, found, described, result=result, stat=stat, fill=1.0 if stat == "p" else 0.0)
 
 
@@ -178,7 +179,6 @@ def _check_range(values: NDArray[Any], name: str, *, must_not_vanish: bool) -> N
 
 def _intent_parameters(result: ContrastResult | None, stat: str) -> tuple[float, ...]:
     """Return the degrees of freedom as NIfTI's header wants them; none where they differ between voxels."""
-    if result is None or stat not in ("t", "F") or np.ndim(result.statistic.dof):
+    if result is None or stat not in ("t", "F") or result.test.epsilon is not None:
         return ()
-    dof = float(np.ravel(result.statistic.dof)[0])
-    return (dof,) if stat == "t" else (float(np.ravel(result.statistic.dof_effect)[0]), dof)
+    return result.test.dof

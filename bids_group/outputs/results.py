@@ -17,6 +17,7 @@ from bids_group.inputs.spec import NodeSpec
 from bids_group.outputs.naming import CORRECTION_LABELS, ModelNames
 from bids_group.stats.correct import Inference
 from bids_group.stats.glm import Statistic
+from bids_group.vocabulary import ErrorTerm
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,48 @@ def label_inference(spec: InferenceSpec) -> str:
 
 
 @dataclass(frozen=True)
+class ContrastTest:
+    """The statistic of a contrast, and what was found out about its error.
+
+    Attributes
+    ----------
+    statistic : Statistic
+    epsilon : ndarray of float64, shape (n_voxels,), or None
+        What the degrees of freedom of an F of partitioned error terms were multiplied by.
+    variance_ratio : float or None
+        Under a pooled error term: the median of the contrast's own error variance over the pooled one.
+    """
+
+    statistic: Statistic
+    epsilon: NDArray[np.float64] | None = None
+    variance_ratio: float | None = None
+
+    @property
+    def dof(self) -> tuple[float, ...]:
+        """Return the degrees of freedom before any epsilon: those of the error for t, of effect and error for F."""
+        scale = 1.0 if self.epsilon is None else self.epsilon
+        effect, error = (np.ravel(one / scale) for one in (self.statistic.dof_effect, self.statistic.dof))
+        nominal = (round(float(effect[0]), 6), round(float(error[0]), 6))
+        return nominal if self.statistic.test == "F" else nominal[1:]
+
+    @property
+    def median_epsilon(self) -> float | None:
+        """Return the median of epsilon over voxels."""
+        return None if self.epsilon is None else float(np.median(self.epsilon))
+
+
+@dataclass(frozen=True)
 class ContrastResult:
     """One contrast, its statistic and all its corrections."""
 
     contrast: Contrast
-    statistic: Statistic
+    test: ContrastTest
     inferences: tuple[InferenceResult, ...]
+
+    @property
+    def statistic(self) -> Statistic:
+        """Return the statistic of the contrast."""
+        return self.test.statistic
 
 
 @dataclass(frozen=True)
@@ -73,6 +110,12 @@ class ModelResult:
     mask_sources : Mapping of str to Path
         The given masks by BIDS URI or path; empty where the maps alone define the mask.
     contrasts : tuple of ContrastResult
+    error_term : str or None
+        Of repeated measures; None where every subject has one map.
+    dof : float
+        Of the error: of subjects where it is partitioned, else of maps.
+    epsilon : float or None
+        How spherical the errors of a pooled model are: the median of Huynh and Feldt's estimate.
     warnings : tuple of str
     """
 
@@ -85,12 +128,10 @@ class ModelResult:
     mean_effect: NDArray[np.float64]
     mask_sources: Mapping[str, Path]
     contrasts: tuple[ContrastResult, ...]
+    error_term: ErrorTerm | None
+    dof: float
+    epsilon: float | None
     warnings: tuple[str, ...]
-
-    @property
-    def has_repeated_measures(self) -> bool:
-        """Return whether a subject has more than one map."""
-        return bool(self.rows["subject"].duplicated().any())
 
     @property
     def is_in_mni_space(self) -> bool:
@@ -101,7 +142,9 @@ class ModelResult:
 
 def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
     """Return the unthresholded maps that a contrast has."""
-    return ("effect", "variance", "t", "z", "p") if result.contrast.test == "t" else ("F", "z", "p")
+    if result.contrast.test == "t":
+        return ("effect", "variance", "t", "z", "p")
+    return ("F", "z", "p") if result.test.epsilon is None else ("F", "z", "p", "epsilon")
 
 
 def name_inference_files(names: ModelNames, result: ContrastResult, entry: InferenceResult) -> dict[str, str]:

@@ -14,6 +14,7 @@ _STATMAP_TEXTS = {
     "t": ("t, the effect divided by the square root of its variance", "t"),
     "F": ("F = (Cb)'[C (X'X)^- C']^- (Cb) / (r s^2) with r the rank of the contrast", "F"),
     "z": ("z of the same upper tail as the statistic, sf(z) = sf({test}); negative where p (upper tail) > 0.5", "z"),
+    "epsilon": ("Epsilon ({sphericity}), by which the degrees of freedom of F are multiplied", "ratio"),
     "p": ("Uncorrected p, {sides}; 1 outside the analysis mask, at least {smallest:.2g}", "probability"),
 }
 _NEIGHBOURS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
@@ -51,7 +52,8 @@ def describe_statmap(model: ModelResult, result: ContrastResult, stat: str) -> d
     """Describe an unthresholded map of a contrast."""
     text, units = _STATMAP_TEXTS[stat]
     sides = "two-sided" if result.contrast.test == "t" else "upper tail"
-    text = text.format(test=result.contrast.test, sides=sides, smallest=SMALLEST_P)
+    sphericity = model.node.settings.sphericity
+    text = text.format(test=result.contrast.test, sides=sides, smallest=SMALLEST_P, sphericity=sphericity)
     return {
         "Description": f"{text} (contrast {result.contrast.name})",
         **describe_sources(model),
@@ -62,12 +64,11 @@ def describe_statmap(model: ModelResult, result: ContrastResult, stat: str) -> d
 
 
 def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]:
-    statistic = result.statistic
-    dof = [statistic.dof_effect, statistic.dof] if statistic.test == "F" else [statistic.dof]
-    return {
+    test = result.test
+    described: dict[str, Any] = {
         "Contrast": result.contrast.name,
-        "Statistic": statistic.test,
-        "DegreesOfFreedom": [int(value) if value == int(value) else float(value) for value in dof],
+        "Statistic": test.statistic.test,
+        "DegreesOfFreedom": [int(value) if value == int(value) else value for value in test.dof],
         "Model": "ordinary least squares",
         "ErrorTerm": describe_error_term(model),
         "ContrastWeights": [
@@ -75,13 +76,21 @@ def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]
             for row in result.contrast.weights
         ],
     }
+    if test.epsilon is not None:
+        described["SphericityCorrection"] = model.node.settings.sphericity
+        described["MedianEpsilon"] = test.median_epsilon
+    if test.variance_ratio is not None:
+        described["OwnOverPooledErrorVariance"] = test.variance_ratio
+    return described
 
 
 def describe_error_term(model: ModelResult) -> str:
     """Say in words which error the effects are tested against."""
-    if model.has_repeated_measures:
-        return "pooled: one residual variance for all conditions, which assumes compound symmetry"
-    return "residual variance between subjects"
+    return {
+        "pooled": "pooled: one residual variance for all conditions, which assumes compound symmetry",
+        "partitioned": "partitioned: each contrast against the variance of its own scores between subjects",
+        None: "residual variance between subjects",
+    }[model.error_term]
 
 
 def describe_inference(model: ModelResult, result: ContrastResult, entry: InferenceResult, kind: str) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "Maps": len(model.rows),
         "Subjects": sorted(model.rows["subject"].unique()),
         "Excluded": model.n_excluded,
-        "ErrorTerm": node.settings.error_term if model.has_repeated_measures else None,
+        "ErrorTerm": model.error_term,
+        "Sphericity": node.settings.sphericity,
+        "PooledEpsilon": model.epsilon,
         "X": list(node.terms) or None,
         "Formula": node.formula.text if node.formula else None,
         "Design": _summarise_design(model),
@@ -50,7 +52,7 @@ def _summarise_design(model: ModelResult) -> dict[str, Any]:
         "Columns": model.design.columns,
         "Rows": len(model.rows),
         "Rank": model.design.rank,
-        "ResidualDof": model.design.dof,
+        "ResidualDof": model.dof,
         "DependentColumns": list(model.design.dependent_columns),
     }
 
@@ -72,12 +74,13 @@ def _summarise_mask(model: ModelResult) -> dict[str, Any]:
 
 def _summarise_contrast(model: ModelResult, result: ContrastResult) -> dict[str, Any]:
     contrast: Contrast = result.contrast
-    dof = float(np.ravel(result.statistic.dof)[0])
     return {
         "Label": contrast.label,
         "Name": contrast.name if model.names.input_contrast is None else contrast.label,
         "Test": contrast.test,
-        "Dof": [dof] if contrast.test == "t" else [float(np.ravel(result.statistic.dof_effect)[0]), dof],
+        "Dof": list(result.test.dof),
+        "MedianEpsilon": result.test.median_epsilon,
+        "VarianceRatio": result.test.variance_ratio,
         "Maps": {stat: model.names.statmap(contrast.label, stat) for stat in list_statmaps(result)},
         "Inferences": [_summarise_inference(model, result, entry) for entry in result.inferences],
     }

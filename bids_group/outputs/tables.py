@@ -18,7 +18,7 @@ UNUSED_CHARACTER = "\x1f"  # white space to Python, so no cell holds it
 RESULT_COLUMNS = (
     *("contrast", "test", "correction", "tail", "alpha", "threshold", "n_voxels", "n_clusters"),
     *("peak_value", "peak_x", "peak_y", "peak_z", "n_permutations", "exact", "threshold_z", "threshold_unit"),
-    *("cluster_threshold", "cluster_extent", "dof_effect", "dof", "n_voxels_tested"),
+    *("cluster_threshold", "cluster_extent", "dof_effect", "dof", "epsilon", "n_voxels_tested"),
 )
 
 
@@ -171,8 +171,9 @@ def list_results(model: ModelResult) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per contrast x correction; the columns of the interface, then cluster_extent (voxels), dof_effect, dof
-        and n_voxels_tested. Missing values are None, so that the type of a column does not depend on the results.
+        One row per contrast x correction; the columns of the interface, then cluster_extent (voxels), dof_effect, dof,
+        epsilon (the median of what the dof are multiplied by) and n_voxels_tested. Missing values are None, so that
+        the type of a column does not depend on the results.
     """
     rows = [_describe_result(model, result, inference) for result in model.contrasts for inference in result.inferences]
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS), dtype=object)
@@ -199,7 +200,8 @@ def _describe_result(model: ModelResult, result: ContrastResult, inference: Infe
         "threshold_unit": found.threshold_unit,
         "cluster_threshold": None,
         "cluster_extent": found.cluster_extent,
-        "dof_effect": result.statistic.dof_effect,
-        "dof": result.statistic.dof,
+        "dof_effect": result.test.dof[0] if result.contrast.test == "F" else 1.0,
+        "dof": result.test.dof[-1],
+        "epsilon": result.test.median_epsilon,
         "n_voxels_tested": len(result.statistic.value),
     }

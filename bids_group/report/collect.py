@@ -89,12 +89,14 @@ class InferenceRecord:
 
 @dataclass(frozen=True)
 class ContrastRecord:
-    """One contrast: `test` is ``t`` or ``F``, `dof` has one value or two."""
+    """One contrast: `test` is ``t`` or ``F``, `dof` has one value or two, before any epsilon."""
 
     label: str
     name: str
     test: str
     dof: tuple[float, ...]
+    median_epsilon: float | None
+    variance_ratio: float | None
     maps: Mapping[str, StoredFile]
     inferences: tuple[InferenceRecord, ...]
 
@@ -144,6 +146,8 @@ class ModelRecord:
     weights_figure: StoredFigure | None
     mask: MaskRecord
     connectivity: int
+    sphericity: str
+    pooled_epsilon: float | None
     warnings: tuple[str, ...]
     contrasts: tuple[ContrastRecord, ...]
     file: StoredFile
@@ -306,6 +310,8 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         weights_figure=_read_optional(folder, weights.get("Figure")),
         mask=_collect_mask(folder, record["Mask"]),
         connectivity=record["Connectivity"],
+        sphericity=record["Sphericity"],
+        pooled_epsilon=record["PooledEpsilon"],
         warnings=tuple(record["Warnings"]),
         contrasts=tuple(_collect_contrast(folder, contrast) for contrast in record["Contrasts"]),
         file=folder.refer(name),
@@ -347,6 +353,8 @@ def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRec
         name=record["Name"],
         test=record["Test"],
         dof=tuple(record["Dof"]),
+        median_epsilon=record["MedianEpsilon"],
+        variance_ratio=record["VarianceRatio"],
         maps=folder.refer_all(record["Maps"]),
         inferences=tuple(_collect_inference(folder, inference) for inference in record["Inferences"]),
     )

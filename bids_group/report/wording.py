@@ -14,6 +14,7 @@ CORRECTION_WORDS = {
     "fdr": "Benjamini-Hochberg, false discovery rate over voxels",
 }
 LEVEL_SYMBOLS = {"none": "p", "fdr": "q"}
+SPHERICITY_WORDS = {"greenhouse-geisser": "Greenhouse-Geisser", "huynh-feldt": "Huynh-Feldt", "none": "none"}
 NEIGHBOUR_WORDS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
 MAP_WORDS = {
     "effect": "effect",
@@ -22,6 +23,7 @@ MAP_WORDS = {
     "F": "F statistic",
     "z": "z score",
     "p": "p value",
+    "epsilon": "epsilon",
 }
 FILE_WORDS = {
     "map": "surviving statistic",
@@ -125,10 +127,16 @@ def describe_coordinates(peak: Peak) -> str:
     return "(" + ", ".join(format_plain(value) for value in peak.xyz) + ")"
 
 
-def describe_test(contrast: ContrastRecord) -> str:
-    """Say which test a contrast is and its degrees of freedom."""
+def describe_test(contrast: ContrastRecord, model: ModelRecord) -> str:
+    """Say which test a contrast is, its degrees of freedom, and what is known of its error."""
     dof = " and ".join(format_plain(value) for value in contrast.dof)
-    return f"{contrast.test} test with {dof} degree{'' if dof == '1' else 's'} of freedom"
+    test = f"{contrast.test} test with {dof} degree{'' if dof == '1' else 's'} of freedom"
+    if contrast.median_epsilon is not None:
+        name = SPHERICITY_WORDS[model.sphericity]
+        test += f", multiplied by each voxel's epsilon ({name}, median {contrast.median_epsilon:.2f})"
+    if contrast.variance_ratio is not None:
+        test += f"; its own error variance is {contrast.variance_ratio:.2f} times the pooled one (median over voxels)"
+    return test
 
 
 def describe_dof(contrast: ContrastRecord) -> str:
@@ -223,9 +231,10 @@ def describe_neighbours(connectivity: int) -> str:
 def describe_error(model: ModelRecord) -> str:
     """Say what the effects are judged against."""
     if model.error_term == "pooled":
-        return "one error term pooled over all conditions, which assumes compound symmetry"
+        epsilon = "" if model.pooled_epsilon is None else f" (Huynh-Feldt epsilon, median {model.pooled_epsilon:.2f})"
+        return f"one error term pooled over all conditions, which assumes compound symmetry{epsilon}"
     if model.error_term == "partitioned":
-        return "an error term of its own for each contrast (partitioned)"
+        return "an error term of its own for each contrast, from the scores of the subjects (partitioned)"
     return "the residuals of the model"
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from bids_group.stats.glm import ContrastScores, Fit, Statistic, choose_block_voxels, compute_statistic
-from bids_group.stats.sphericity import Sphericity, estimate_greenhouse_geisser, estimate_huynh_feldt
-from bids_group.vocabulary import Test
+from bids_group.stats.sphericity import estimate_greenhouse_geisser, estimate_huynh_feldt
+from bids_group.vocabulary import Sphericity, Test
 
 # Scores whose sum of squares is no more than this part of the maps' are sums that cancel but for float64's rounding.
 ROUNDING_PART = (64 * np.finfo(np.float64).eps) ** 2

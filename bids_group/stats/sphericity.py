@@ -4,12 +4,8 @@ Epsilon is 1 when all orthonormal contrasts of the conditions have equal and unc
 of the r_w contrasts carries all of the error. Their F is referred to its degrees of freedom times epsilon.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
-
-Sphericity = Literal["greenhouse-geisser", "huynh-feldt", "none"]
 
 Floats = NDArray[np.float64]
 
