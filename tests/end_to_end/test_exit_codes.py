@@ -89,14 +89,19 @@ def test_contrast_that_is_not_estimable_ends_with_65_and_names_the_columns(fail)
     assert "group[patient]" in said
 
 
-def test_repeated_measures_without_pooled_end_with_65(fail):
-    document = builders.make_spec("anova", conditions=("A", "B"), settings={"ErrorTerm": "partitioned"})
+def test_a_contrast_that_mixes_groups_and_conditions_ends_with_65(fail):
+    document = builders.make_spec(
+        "anova", conditions=("A", "B"), model={"Formula": "0 + contrast:group"}, settings={"ErrorTerm": "partitioned"}
+    )
+    del document["Nodes"][0]["Model"]["X"]
+    conditions = ["contrast[A]:group[patient]", "contrast[B]:group[control]"]
+    document["Nodes"][0]["Contrasts"] = [{"Name": "x", "Test": "t", "ConditionList": conditions, "Weights": [1, -1]}]
     said = fail(65, document)
-    assert "ErrorTerm" in said
-    assert "pooled" in said
+    assert "Nodes[0].Contrasts[0]" in said
+    assert "no error term of its own" in said
 
 
-def test_repeated_measures_without_subject_columns_end_with_65(fail):
+def test_pooled_repeated_measures_without_subject_columns_end_with_65(fail):
     document = builders.make_spec("anova", conditions=("A", "B"), model={"X": ["A", "B"]})
     assert "subject" in fail(65, document)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
-from bids_group.errors import SpecError
-from bids_group.inputs.design import build_design, check_repeated_measures, find_collinear
+from bids_group.errors import DataError, SpecError
+from bids_group.inputs.design import build_design, check_pooled_error, drop_subject_columns, find_collinear
 from bids_group.inputs.spec import read_spec
 from bids_group.inputs.variables import VariableTable
 from tests.builders import make_participants, make_rows, make_spec, write_spec
@@ -149,20 +149,29 @@ def test_repeated_maps_need_subject_columns_and_an_explicit_pooled_error(design_
     rows = make_rows(EIGHT, ("A", "B"))
     full, without = design_of(["A", "B", "subject"], rows), design_of(["A", "B"], rows)
     pooled = read_node(tmp_path, ["A", "B", "subject"], ErrorTerm="pooled")
-    check_repeated_measures(pooled, rows, full)
-    check_repeated_measures(pooled, rows, design_of("A + subject", rows))
+    check_pooled_error(pooled, rows, full)
+    check_pooled_error(pooled, rows, design_of("A + subject", rows))
     with pytest.raises(SpecError, match='add "subject"') as caught:
-        check_repeated_measures(pooled, rows, without)
+        check_pooled_error(pooled, rows, without)
     assert caught.value.path == "Nodes[0].Model.X"
-    for settings in ({}, {"ErrorTerm": "partitioned"}):
-        with pytest.raises(SpecError, match="sub-01 has 2 maps") as caught:
-            check_repeated_measures(read_node(tmp_path, ["A", "B"], **settings), rows, full)
-        assert caught.value.path == "Nodes[0].Model.Software.bids_group.ErrorTerm"
-        assert caught.value.exit_code == 65
 
 
-def test_one_map_each_needs_no_error_term(design_of, tmp_path):
-    check_repeated_measures(read_node(tmp_path, [1]), make_rows(EIGHT), design_of([1]))
+@pytest.mark.parametrize(
+    "model", [["A", "B", "subject"], ["subject", "A", "B"], "0 + A + B + subject", "0 + A + B + C(subject)"]
+)
+def test_partitioned_errors_do_without_the_columns_of_subjects(design_of, model):
+    rows = make_rows(EIGHT, ("A", "B"))
+    reduced = drop_subject_columns(design_of(model, rows))
+    assert reduced.columns == ["A", "B"]
+    assert reduced.rank == 2
+
+
+def test_effects_of_single_subjects_cannot_be_partitioned(design_of):
+    rows = make_rows(EIGHT, ("A", "B", "C"))
+    with pytest.raises(DataError, match="effect of a single subject"):
+        drop_subject_columns(design_of("A + A:subject", rows))
+    with pytest.raises(DataError, match="subjects only"):
+        drop_subject_columns(design_of(["subject"], rows))
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0, 3.0, 6.0, 30.0])

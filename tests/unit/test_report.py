@@ -128,8 +128,8 @@ def make_contrasts(names):
     )  # fmt: skip
     maps = {stat: names.statmap("FacesScrambled", stat) for stat in ("effect", "variance", "t", "z", "p")}
     return [
-        {"Label": "FacesScrambled", "Name": "Faces > Scrambled", "Test": "t", "Dof": [120], "Maps": maps, "Inferences": faces},
-        {"Label": "Omnibus", "Name": "Omnibus", "Test": "F", "Dof": [4, 120], "Maps": {"F": names.statmap("Omnibus", "F")}, "Inferences": [omnibus]},
+        {"Label": "FacesScrambled", "Name": "Faces > Scrambled", "Test": "t", "Dof": [120], "MedianEpsilon": None, "VarianceRatio": 1.31, "Maps": maps, "Inferences": faces},
+        {"Label": "Omnibus", "Name": "Omnibus", "Test": "F", "Dof": [4, 120], "MedianEpsilon": 0.71, "VarianceRatio": None, "Maps": {"F": names.statmap("Omnibus", "F")}, "Inferences": [omnibus]},
     ]  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def make_model(names, node, input_contrast):
             "File": names.mask, "Voxels": 54321, "VoxelSizeMm": [3, 3, 3.5], "VolumeMl": 1458.4, "VoxelsMissing": 12, "VoxelsConstant": 0,
             "Source": "voxels finite and non-zero in all 36 maps",
         },
-        "Connectivity": 6, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
+        "Connectivity": 6, "Sphericity": "greenhouse-geisser", "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
     }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_faults_of_an_entry_are_told_with_their_place(entry, path, told):
         ("Missing", "drop-subject"),
         ("SmoothingFWHM", 6),
         ("SmoothingFWHM", False),
-        ("Sphericity", "none"),
+        ("Sphericity", "box"),
         ("Sphericity", None),
         ("ExchangeabilityBlocks", ["subject"]),
         ("VarianceGroups", "group"),
