@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.errors import DataError
+from bids_group.errors import DataError, SpecError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.images import AnalysedVoxels, GroupData, load_group, read_mask
 from bids_group.inputs.nifti import Grid
@@ -18,15 +18,17 @@ from bids_group.inputs.study import list_map_paths
 from bids_group.outputs.naming import ModelNames
 from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
 from bids_group.stats.correct import infer
-from bids_group.stats.glm import Fit, Statistic, compute_statistic, fit_glm
+from bids_group.stats.glm import Fit, compute_statistic, fit_glm
 from bids_group.stats.partitioned import (
     PartitionedFit,
     compare_error_variances,
     compute_partitioned,
+    compute_subject_scores,
     estimate_epsilon,
     estimate_sphericity,
     fit_partitioned,
 )
+from bids_group.stats.random_fields import Smoothness, estimate_smoothness
 from bids_group.vocabulary import Connectivity
 
 # A map that lacks more than this share of the analysed voxels deserves a look.
@@ -90,7 +92,14 @@ def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
     fit = fit.restrict(kept)
     statistics = [compute_statistic(fit, i, one.test) for i, one in enumerate(model.contrasts)]
     ratios, epsilon = _judge_pooled_error(model, data, kept, fit)
-    tests = tuple(ContrastTest(one, variance_ratio=ratio) for one, ratio in zip(statistics, ratios, strict=True))
+    smoothness = None
+    if _needs_smoothness(plan):
+        maps = data.effects if kept.all() else data.effects[:, kept]
+        smoothness = _estimate_smoothness(maps, model.design.space.basis, fit.residual_ss, voxels)
+    tests = tuple(
+        ContrastTest(one, variance_ratio=ratio, smoothness=smoothness)
+        for one, ratio in zip(statistics, ratios, strict=True)
+    )
     return FittedModel(voxels, _average(data)[kept], tests, epsilon)
 
 
@@ -100,13 +109,29 @@ def _fit_partitioned(plan: NodePlan, model: ModelPlan, data: GroupData) -> Fitte
     voxels = _leave_out_constant(model, data, kept)
     sphericity = plan.node.settings.sphericity
     tests = []
-    for contrast, fit in zip(model.contrasts, fits, strict=True):
+    assert model.partition is not None  # what the plan of partitioned errors has
+    rows = model.partition.design.layout.rows
+    for contrast, factored, fit in zip(model.contrasts, model.partition.contrasts, fits, strict=True):
         restricted = fit.restrict(kept)
         statistic = compute_partitioned(restricted, contrast.test, sphericity=sphericity)
         is_corrected = restricted.n_within > 1 and sphericity != "none"
         epsilon = estimate_epsilon(restricted, sphericity=sphericity) if is_corrected else None
-        tests.append(ContrastTest(statistic, epsilon=epsilon))
+        smoothness = None
+        if _needs_smoothness(plan) and factored.within.shape[1] == 1:
+            scores = compute_subject_scores(data.effects, rows, factored.within[:, 0])[:, kept]
+            smoothness = _estimate_smoothness(scores, factored.basis, restricted.fit.residual_ss, voxels)
+        tests.append(ContrastTest(statistic, epsilon=epsilon, smoothness=smoothness))
     return FittedModel(voxels, _average(data)[kept], tuple(tests))
+
+
+def _needs_smoothness(plan: NodePlan) -> bool:
+    return any(entry.correction == "rft" for entry in plan.node.settings.inference)
+
+
+def _estimate_smoothness(
+    maps: NDArray[np.float32], basis: NDArray[np.float64], residual_ss: NDArray[np.float64], voxels: AnalysedVoxels
+) -> Smoothness:
+    return estimate_smoothness(maps, basis, residual_ss, voxels.mask, voxels.grid.voxel_sizes)
 
 
 def _fit_each_contrast(model: ModelPlan, data: GroupData) -> list[PartitionedFit]:
@@ -149,23 +174,28 @@ def infer_contrasts(plan: NodePlan, model: ModelPlan, fitted: FittedModel) -> tu
     for contrast, test in zip(model.contrasts, fitted.tests, strict=True):
         entries = [entry for entry in settings.inference if selects(entry, contrast)]
         mask = fitted.voxels.mask
-        inferences = [_correct(entry, test.statistic, mask, settings.connectivity) for entry in entries]
+        inferences = [_correct(entry, test, mask, settings.connectivity) for entry in entries]
         results.append(ContrastResult(contrast, test, tuple(inferences)))
     return tuple(results)
 
 
 def _correct(
-    entry: InferenceSpec, statistic: Statistic, mask: NDArray[np.bool_], connectivity: Connectivity
+    entry: InferenceSpec, test: ContrastTest, mask: NDArray[np.bool_], connectivity: Connectivity
 ) -> InferenceResult:
-    found = infer(
-        statistic,
-        mask,
-        correction=entry.correction,
-        alpha=entry.alpha,
-        tail=None if statistic.test == "F" else entry.tail,
-        cluster_extent=entry.cluster_extent,
-        connectivity=connectivity,
-    )
+    try:
+        found = infer(
+            test.statistic,
+            mask,
+            correction=entry.correction,
+            alpha=entry.alpha,
+            tail=None if test.statistic.test == "F" else entry.tail,
+            cluster_extent=entry.cluster_extent,
+            connectivity=connectivity,
+            smoothness=test.smoothness,
+            cluster_forming=entry.cluster_forming,
+        )
+    except ValueError as error:
+        raise SpecError(entry.path, str(error)) from error
     return InferenceResult(entry, found)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_OTHER = 1
 ANALYSIS_LEVEL = "group"
+AUTO_MODEL = "auto"  # a file of that name is ./auto
 # Parsed because the interface has them; refused until they can be done.
 NOT_AVAILABLE = ("n_permutations", "random_seed", "dask_scheduler", "slurm", "reports_only", "verify")
 
@@ -48,7 +49,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="a BIDS dataset, raw or derivative")
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where the results go")
     parser.add_argument("analysis_level", metavar="group", help="the only level there is")
-    parser.add_argument("-m", "--model", metavar="SPEC.json", help="a BIDS Stats Model, or auto (required)")
+    parser.add_argument(
+        "-m",
+        "--model",
+        metavar="SPEC.json",
+        help="a BIDS Stats Model (required); auto: the mean of each contrast found, and templates of other models",
+    )
     _add_input_options(parser.add_argument_group("inputs"))
     _add_resource_options(parser.add_argument_group("resources"))
     _add_mode_options(parser.add_argument_group("what to do"))
@@ -203,9 +209,7 @@ def _check_arguments(parsed: argparse.Namespace) -> argparse.Namespace:
             "bids_group BIDS_DIR OUTPUT_DIR group --model SPEC.json"
         )
     if parsed.model is None:
-        raise UsageError("--model SPEC.json is required")
-    if parsed.model == "auto":
-        raise UsageError("--model auto is not available in this version; write a spec")
+        raise UsageError("--model SPEC.json is required; --model auto makes one")
     return parsed
 
 
@@ -215,7 +219,7 @@ def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
 
     inputs = InputOptions(
         bids_dir=parsed.bids_dir.absolute(),
-        model=Path(parsed.model).absolute(),
+        model=None if parsed.model == AUTO_MODEL else Path(parsed.model).absolute(),
         derivatives=tuple(parsed.derivatives),
         participants=tuple(dict.fromkeys(label.removeprefix("sub-") for label in parsed.participant_label)),
         bids_filter_file=parsed.bids_filter_file,

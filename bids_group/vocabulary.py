@@ -6,4 +6,5 @@ Test = Literal["t", "F"]
 Tail = Literal["positive", "negative", "two-sided"]
 Connectivity = Literal[6, 18, 26]  # neighbours that share a face; an edge too; a corner too
 ErrorTerm = Literal["partitioned", "pooled"]  # of repeated measures
+ClusterForming = tuple[Literal["p", "t", "z", "F"], float]  # what a voxel must exceed to be in a cluster
 Sphericity = Literal["greenhouse-geisser", "huynh-feldt", "none"]  # how F of several within directions is corrected

@@ -1,5 +1,6 @@
 """The walk: spec, maps, design, fit, statistic, inference, files, report."""
 
+import json
 import logging
 import sys
 from dataclasses import dataclass
@@ -12,10 +13,16 @@ from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import Allocate, open_storage
 from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
-from bids_group.outputs.dataset import ModelTables, tabulate_model, write_dataset_files, write_node_tables
+from bids_group.outputs.dataset import (
+    ModelTables,
+    tabulate_model,
+    template_name,
+    write_dataset_files,
+    write_node_tables,
+)
 from bids_group.outputs.derivatives import write_model
 from bids_group.outputs.drawing import count_figures, draw_model
-from bids_group.outputs.naming import report_name
+from bids_group.outputs.naming import report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
 from bids_group.outputs.provenance import LogLines, record_run, write_record
@@ -78,6 +85,8 @@ def run(options: Options, log: LogLines) -> Path | None:
     _log_warnings(study)
     if options.dry_run:
         sys.stdout.write(format_plan(study.nodes))
+        if options.inputs.model is None:
+            sys.stdout.write(_format_made_specs(study))
         return None
     # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
     with (
@@ -100,6 +109,13 @@ def _log_warnings(study: Study) -> None:
     for node in study.nodes:
         for warning in dict.fromkeys(warning for model in node.plan.models for warning in model.warnings):
             logger.warning("%s: %s", node.plan.node.name, warning)
+
+
+def _format_made_specs(study: Study) -> str:
+    """Show the spec that a run would write, and name the templates beside it."""
+    spec = json.dumps(study.spec.document, indent=2, ensure_ascii=False)
+    templates = "\n".join(f"  {template_name(kind)}" for kind in study.templates) or "  none"
+    return f"\nSpec ({spec_name(study.spec.name)}):\n{spec}\n\nTemplates of other models that fit these data:\n{templates}\n"
 
 
 def _analyse_node(

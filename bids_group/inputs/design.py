@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -95,20 +96,40 @@ def _join_terms(node: NodeSpec, table: VariableTable) -> pd.DataFrame:
 
 
 def _expand_term(term: str, table: VariableTable) -> pd.DataFrame:
+    """Return the columns of a term: of an interaction, the products of its parts' columns."""
     if term == INTERCEPT:
         return pd.DataFrame({INTERCEPT: 1.0}, index=table.rows.index)
-    single_level = re.fullmatch(r"(.+)\[(.+)\]", term)
-    name = single_level[1] if single_level else term
+    parts = _split_interaction(term, table)
+    repeated = sorted({part for part in parts if parts.count(part) > 1})
+    if repeated:
+        raise DataError(f"{repeated[0]!r} stands twice in {term!r}; for a square use the transformation Power")
+    return reduce(_multiply_columns, [_expand_part(part, table) for part in parts])
+
+
+def _split_interaction(term: str, table: VariableTable) -> list[str]:
+    """Split at the colons that are in no brackets: levels may hold colons, and so may the names of columns."""
+    if term in table.find_names():
+        return [term]
+    return re.split(r":(?![^\[]*\])", term)
+
+
+def _multiply_columns(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({f"{a}:{b}": left[a] * right[b] for a in left.columns for b in right.columns})
+
+
+def _expand_part(part: str, table: VariableTable) -> pd.DataFrame:
+    single_level = re.fullmatch(r"(.+)\[(.+)\]", part)
+    name = single_level[1] if single_level else part
     variable = table.resolve(name)
     _refuse_missing(name, variable, table.rows)
     if variable.numbers is not None:
         if single_level:
             raise DataError(f"{name!r} is a number and has no levels; make it a factor with Factor")
-        return pd.DataFrame({term: variable.numbers})
+        return pd.DataFrame({part: variable.numbers})
     columns = _expand_factor(name, variable.labels)
-    if single_level and term not in columns:
-        raise DataError(f"there is no column {term!r}; {suggest(term, columns.columns)}")
-    return columns[[term]] if single_level else columns
+    if single_level and part not in columns:
+        raise DataError(f"there is no column {part!r}; {suggest(part, columns.columns)}")
+    return columns[[part]] if single_level else columns
 
 
 def _expand_factor(name: str, labels: pd.Series) -> pd.DataFrame:
@@ -117,13 +138,22 @@ def _expand_factor(name: str, labels: pd.Series) -> pd.DataFrame:
 
 
 def _refuse_missing(name: str, variable: Variable, rows: pd.DataFrame) -> None:
-    missing = sorted(rows.loc[variable.is_missing, "subject"].unique())
+    missing = _name_missing(variable.is_missing, rows)
     if missing:
-        listed = ", ".join(f"sub-{subject}" for subject in missing)
+        reason = f"n/a, or no row in {variable.tables}" if variable.tables else "n/a"
         raise DataError(
-            f"{name!r} has no value (n/a, or no row in participants.tsv) for {listed}; give the values, "
-            "or leave the participants out with --participant-label or a Filter"
+            f"{name!r} has no value ({reason}) for {', '.join(missing)}; give the values, "
+            "or leave the participants out with --participant-label, a Filter or DropNA"
         )
+
+
+def _name_missing(is_missing: pd.Series, rows: pd.DataFrame) -> list[str]:
+    """Name the subjects without a value, and the sessions of those that have one in others."""
+    wholly = is_missing.groupby(rows["subject"]).transform("all")
+    sessions = rows["session"] if "session" in rows else pd.Series(None, rows.index, dtype=object)
+    names = "sub-" + rows["subject"].astype(str)
+    partly = is_missing & ~wholly & sessions.notna()
+    return sorted({*names[is_missing & ~partly], *(names[partly] + " ses-" + sessions[partly])})
 
 
 def _evaluate_formula(node: NodeSpec, formula: Formula, table: VariableTable) -> pd.DataFrame:

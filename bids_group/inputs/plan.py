@@ -27,11 +27,13 @@ from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.strict import suggest
 from bids_group.inputs.transformations import apply_instructions
+from bids_group.inputs.variable_tables import ValueTable
 from bids_group.inputs.variables import VariableTable
 from bids_group.vocabulary import ErrorTerm
 
 T = TypeVar("T")
 
+FEWEST_RANDOM_FIELD_DOF = 4  # with 3 or fewer, the densities of the t field do not exist
 FILE_ENTITIES = ("subject", "contrast", "desc", "stat")  # never shared by what is named after all inputs
 
 
@@ -107,8 +109,19 @@ class NodePlan:
     excluded: pd.DataFrame
 
 
-def plan_node(node: NodeSpec, inputs: InputTable, participants: pd.DataFrame) -> NodePlan:
+def plan_node(
+    node: NodeSpec, inputs: InputTable, participants: pd.DataFrame, tables: Sequence[ValueTable] = ()
+) -> NodePlan:
     """Build and check the models of a node.
+
+    Parameters
+    ----------
+    node : NodeSpec
+    inputs : InputTable
+    participants : DataFrame of str
+        participants.tsv, indexed by the subject.
+    tables : sequence of ValueTable
+        Other tables that variables may come from.
 
     Raises
     ------
@@ -117,15 +130,13 @@ def plan_node(node: NodeSpec, inputs: InputTable, participants: pd.DataFrame) ->
     """
     groups = _group(node, inputs.rows)
     levels = list_entity_levels(inputs.rows)
-    filtered = [
-        apply_instructions(node.instructions, VariableTable(rows, participants, entity_levels=levels))
-        for _, rows in groups
-    ]
-    tables = [table for table, _ in filtered]
+    variables = VariableTable(inputs.rows, participants, entity_levels=levels, tables=tuple(tables))
+    filtered = [apply_instructions(node.instructions, replace(variables, rows=rows)) for _, rows in groups]
+    remaining = [table for table, _ in filtered]
     # After Filter, which may leave out what is incomplete, or make incomplete what was not.
-    cells = pd.concat([table.rows for table in tables])
+    cells = pd.concat([table.rows for table in remaining])
     warnings = [*check_cells(node, cells), *check_mixed_entities(node, cells)]
-    models = [_plan_model(node, name, table) for (name, _), table in zip(groups, tables, strict=True)]
+    models = [_plan_model(node, name, table) for (name, _), table in zip(groups, remaining, strict=True)]
     labels = [contrast.label for model in models for contrast in model.contrasts]
     check_labels_differ(node, labels)
     contrasts = [contrast for model in models for contrast in model.contrasts]
@@ -160,9 +171,31 @@ def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable
     contrasts = tuple(build_contrasts(node, design, input_contrast))
     partition = _partition(node, rows, design, contrasts, error_term) if error_term else None
     warnings = (*find_collinear(design), *_find_unnamed_contrasts(node, rows))
-    return ModelPlan(
+    plan = ModelPlan(
         input_contrast, rows, find_shared_entities(rows), design, contrasts, warnings, error_term, partition
     )
+    _check_random_fields(node, plan)
+    return plan
+
+
+def _check_random_fields(node: NodeSpec, model: ModelPlan) -> None:
+    """Refuse random field theory where it does not hold."""
+    for entry in (entry for entry in node.settings.inference if entry.correction == "rft"):
+        for i, contrast in enumerate(model.contrasts):
+            if not selects(entry, contrast):
+                continue
+            if model.dof < FEWEST_RANDOM_FIELD_DOF:
+                raise SpecError(
+                    entry.path,
+                    f"random field theory needs {FEWEST_RANDOM_FIELD_DOF} degrees of freedom, not {model.dof}",
+                )
+            factored = model.partition.contrasts[i] if model.partition else None
+            if model.error_term == "partitioned" and factored is not None and factored.within.shape[1] > 1:
+                raise SpecError(
+                    entry.path,
+                    f"the F of {contrast.name!r} has partitioned errors of several within-subject directions, for "
+                    "which there is no random field theory; leave the contrast out with Contrasts",
+                )
 
 
 def _partition(

@@ -5,12 +5,14 @@ from typing import get_args
 
 from bids_group.entities import QUERY_KEYS
 from bids_group.inputs.strict import Place
-from bids_group.vocabulary import Connectivity, ErrorTerm, Sphericity, Tail
+from bids_group.vocabulary import ClusterForming, Connectivity, ErrorTerm, Sphericity, Tail
 
 CORRECTIONS = ("none", "fdr", "bonferroni", "rft", "permutation")
-AVAILABLE_CORRECTIONS = ("none", "fdr", "bonferroni")
+AVAILABLE_CORRECTIONS = ("none", "fdr", "bonferroni", "rft")
 TAILS: tuple[Tail, ...] = get_args(Tail)
-PERMUTATION_KEYS = ("Permutations", "Levels", "ClusterThreshold", "Seed")
+PERMUTATION_KEYS = ("Permutations", "Levels", "Seed")
+CLUSTER_FORMING_UNITS = ("p", "t", "z", "F")
+LARGEST_CLUSTER_FORMING_P = 0.001  # random field theory: above it extents are not as the theory has them
 DEFAULT_ALPHA = 0.05
 SMALLEST_ALPHA = 1e-100
 DEFAULT_UNCORRECTED_ALPHA = 0.001  # Woo et al. 2014, as the usual cluster-forming threshold
@@ -34,7 +36,7 @@ class InferenceSpec:
     Attributes
     ----------
     correction : str
-        ``none``, ``fdr`` or ``bonferroni``.
+        ``none``, ``fdr``, ``bonferroni`` or ``rft``.
     alpha : float
         The level of the entry's tail, 0 < alpha < 1.
     tail : str
@@ -47,6 +49,8 @@ class InferenceSpec:
         Appended to the label of its outputs.
     path : str
         Where it stands in the spec.
+    cluster_forming : ClusterForming
+        `ClusterThreshold`: of the extents that random field theory tests.
     """
 
     correction: str
@@ -56,6 +60,7 @@ class InferenceSpec:
     contrasts: tuple[str, ...] | None = None
     name: str = ""
     path: str = "Inference"
+    cluster_forming: ClusterForming = ("p", LARGEST_CLUSTER_FORMING_P)
 
 
 DEFAULT_INFERENCE = (
@@ -151,14 +156,14 @@ def _read_inferences(place: Place) -> tuple[InferenceSpec, ...]:
 
 
 def _read_inference(place: Place) -> InferenceSpec:
-    known = ("Correction", "Alpha", "Tail", "ClusterExtent", "Contrasts", "Name", *PERMUTATION_KEYS)
+    known = ("Correction", "Alpha", "Tail", "ClusterExtent", "Contrasts", "Name", "ClusterThreshold", *PERMUTATION_KEYS)
     fields = place.fields(known, required=("Correction",))
     correction = fields["Correction"].choice(CORRECTIONS)
     if correction not in AVAILABLE_CORRECTIONS:
         fields["Correction"].fail(
             f"{correction!r} is not available in this version; use one of {', '.join(AVAILABLE_CORRECTIONS)}"
         )
-    for key in PERMUTATION_KEYS:
+    for key in PERMUTATION_KEYS if correction == "rft" else (*PERMUTATION_KEYS, "ClusterThreshold"):
         if key in fields:
             fields[key].fail(f"{key} has no meaning for the correction {correction!r}; leave it out")
     return InferenceSpec(
@@ -169,7 +174,26 @@ def _read_inference(place: Place) -> InferenceSpec:
         contrasts=_read_names(fields["Contrasts"]) if "Contrasts" in fields else None,
         name=fields["Name"].text() if "Name" in fields else "",
         path=place.path,
+        cluster_forming=_read_cluster_forming(fields["ClusterThreshold"])
+        if "ClusterThreshold" in fields
+        else ("p", LARGEST_CLUSTER_FORMING_P),
     )
+
+
+def _read_cluster_forming(place: Place) -> ClusterForming:
+    fields = place.fields(CLUSTER_FORMING_UNITS)
+    if len(fields) != 1:
+        place.fail('give one threshold, such as {"p": 0.001}')
+    ((unit, item),) = fields.items()
+    value = item.number()
+    if value <= 0:
+        item.fail(f"the threshold must be above 0, found {value:g}")
+    if unit == "p" and value > LARGEST_CLUSTER_FORMING_P:
+        item.fail(
+            f"random field theory needs a cluster-forming p of at most {LARGEST_CLUSTER_FORMING_P}, found {value:g}"
+        )
+    forming: dict[str, ClusterForming] = {"p": ("p", value), "t": ("t", value), "z": ("z", value), "F": ("F", value)}
+    return forming[unit]
 
 
 def _default_alpha(correction: str) -> float:

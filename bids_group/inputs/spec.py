@@ -114,7 +114,7 @@ class ModelSpec:
         `Input`: the values an entity may have.
     nodes : tuple of NodeSpec
     path : Path
-        The file it was read from.
+        The file it was read from; of the model that this app makes itself, the word ``auto``.
     document : dict
         The JSON document itself.
     """
@@ -147,7 +147,29 @@ def read_spec(path: Path) -> ModelSpec:
     SpecError
         If anything in it is unknown, of the wrong type or length, or not available in this version.
     """
-    root = Place(read_json(path))
+    return parse_spec(read_json(path), path)
+
+
+def parse_spec(document: Any, path: Path) -> ModelSpec:
+    """Read a model spec that is a JSON document already.
+
+    Parameters
+    ----------
+    document : object
+        As JSON gives it.
+    path : Path
+        Where it comes from.
+
+    Returns
+    -------
+    ModelSpec
+
+    Raises
+    ------
+    SpecError
+        If anything in it is unknown, of the wrong type or length, or not available in this version.
+    """
+    root = Place(document)
     fields = root.fields(
         ("Name", "BIDSModelVersion", "Description", "Input", "Nodes", "Edges"),
         required=("Name", "BIDSModelVersion", "Nodes"),

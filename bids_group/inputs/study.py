@@ -1,10 +1,13 @@
 """Everything that can be known before a map is read: the spec, the maps, the designs, the grids, the masks."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bids_group.errors import DataError, MissingInputError, SpecError
+from bids_group.inputs.auto_model import make_auto_spec, make_templates
 from bids_group.inputs.datasets import Dataset, find_datasets
 from bids_group.inputs.filters import Selection, read_bids_filter
 from bids_group.inputs.images import check_grids, read_mask
@@ -13,7 +16,10 @@ from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
 from bids_group.inputs.query import find_maps, find_mask_files
 from bids_group.inputs.settings import Settings
 from bids_group.inputs.spec import ModelSpec, read_spec
-from bids_group.inputs.variables import read_participants
+from bids_group.inputs.variable_tables import read_further_tables, read_participants
+
+# The messages of the designs point to Input, which the model of --model auto does not have.
+_AUTO_REMEDY = "--model auto takes every map found and has no Input: choose the maps with --bids-filter-file"
 
 logger = logging.getLogger("bids_group")
 
@@ -24,7 +30,9 @@ class InputOptions:
 
     Attributes
     ----------
-    bids_dir, model : Path
+    bids_dir : Path
+    model : Path or None
+        The spec; None to make one (``--model auto``).
     derivatives : tuple of str
         ``PATH`` or ``NAME=PATH``.
     participants : tuple of str
@@ -35,7 +43,7 @@ class InputOptions:
     """
 
     bids_dir: Path
-    model: Path
+    model: Path | None
     derivatives: tuple[str, ...] = ()
     participants: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
@@ -72,12 +80,15 @@ class Study:
     datasets : tuple of Dataset
     nodes : tuple of NodeStudy
     warnings : tuple of str
+    templates : Mapping of str to dict
+        Specs of other models that fit the data, by their kind; only where the spec was made here.
     """
 
     spec: ModelSpec
     datasets: tuple[Dataset, ...]
     nodes: tuple[NodeStudy, ...]
     warnings: tuple[str, ...]
+    templates: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def list_map_paths(model: ModelPlan) -> list[Path]:
@@ -86,28 +97,37 @@ def list_map_paths(model: ModelPlan) -> list[Path]:
 
 
 def prepare_study(options: InputOptions, output_dir: Path) -> Study:
-    """Read the spec, find the maps, build and judge the designs, compare the grids.
+    """Read or make the spec, find the maps, build and judge the designs, compare the grids.
 
     Raises
     ------
     BidsGroupError
         One of its kinds, for everything that is wrong with the inputs.
     """
-    spec = read_spec(options.model)
+    spec = make_auto_spec() if options.model is None else read_spec(options.model)
     search = find_datasets(options.bids_dir, options.derivatives, output_dir, validate=options.validate)
     bids_filter = read_bids_filter(options.bids_filter_file) if options.bids_filter_file else {}
     selection = Selection(spec.selection, options.participants, bids_filter)
     inputs = find_maps(search.datasets, selection, database_dir=options.database_dir)
     logger.info("found %d maps of %d subjects", len(inputs.rows), inputs.rows["subject"].nunique())
-    participants = read_participants([options.bids_dir, *(dataset.path for dataset in search.datasets)])
-    nodes = tuple(_study_node(plan_node(node, inputs, participants), options, search.datasets) for node in spec.nodes)
-    return Study(spec, search.datasets, nodes, search.warnings)
+    folders = [options.bids_dir, *(dataset.path for dataset in search.datasets)]
+    participants, tables = read_participants(folders), read_further_tables(folders)
+    try:
+        plans = [plan_node(node, inputs, participants, tables) for node in spec.nodes]
+        nodes = tuple(_study_node(plan, spec.path.parent, options, search.datasets) for plan in plans)
+    except DataError as error:
+        if options.model is not None:
+            raise
+        raise DataError(f"{error}\n{_AUTO_REMEDY}") from error
+    templates = make_templates(inputs, participants, tables) if options.model is None else {}
+    faults = [f"no variable can come from {table.name}: {table.fault}" for table in tables if table.fault]
+    return Study(spec, search.datasets, nodes, (*search.warnings, *faults), templates)
 
 
-def _study_node(plan: NodePlan, options: InputOptions, datasets: tuple[Dataset, ...]) -> NodeStudy:
+def _study_node(plan: NodePlan, spec_folder: Path, options: InputOptions, datasets: tuple[Dataset, ...]) -> NodeStudy:
     grids = tuple(check_grids(list_map_paths(model)) for model in plan.models)
     subjects = {subject for model in plan.models for subject in model.rows["subject"]}
-    masks = _find_masks(plan.node.settings, options, datasets, subjects)
+    masks = _find_masks(plan.node.settings, spec_folder, options, datasets, subjects)
     for model, grid in zip(plan.models, grids, strict=True):
         if masks:
             read_mask(masks, grid, list_map_paths(model)[0])  # only to refuse a mask that does not fit
@@ -115,14 +135,14 @@ def _study_node(plan: NodePlan, options: InputOptions, datasets: tuple[Dataset, 
 
 
 def _find_masks(
-    settings: Settings, options: InputOptions, datasets: tuple[Dataset, ...], subjects: set[str]
+    settings: Settings, spec_folder: Path, options: InputOptions, datasets: tuple[Dataset, ...], subjects: set[str]
 ) -> tuple[Path, ...]:
     if options.mask is not None:
         return (_check_file(options.mask, "--mask"),)
     if settings.mask is None:
         return ()
     if isinstance(settings.mask, str):
-        return (_check_file(options.model.parent / settings.mask, f"{settings.path}.Mask"),)
+        return (_check_file(spec_folder / settings.mask, f"{settings.path}.Mask"),)
     try:
         return tuple(find_mask_files(datasets, settings.mask, subjects=subjects, database_dir=options.database_dir))
     except DataError as error:

@@ -1,19 +1,22 @@
-"""The variables of a design: contrast indicators, entities and the columns of participants.tsv, one value per map."""
+"""The variables of a design: contrast indicators, entities and the columns of tables, one value per map."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES
-from bids_group.errors import DataError, ReadWriteError
+from bids_group.errors import DataError
 from bids_group.inputs.strict import suggest
+from bids_group.inputs.variable_tables import PARTICIPANTS, ValueTable
 
 RESERVED_NAMES = ("intercept", "1")
 MISSING_VALUES = ("n/a", "")  # BIDS writes n/a; an empty cell can mean nothing else
+A_CONTRAST = "a contrast of the maps"
+AN_ENTITY = "an entity of the maps"
+A_COLUMN = "a column of "
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Variable:
         """Return which rows have no value."""
         return self.labels.isna() if self.numbers is None else self.numbers.isna()
 
+    @property
+    def tables(self) -> str:
+        """Return the names of the tables that the values come from; empty where they come from the maps."""
+        return self.source.replace(A_COLUMN, "") if A_COLUMN in self.source else ""
+
     def restrict(self, kept: pd.Index) -> "Variable":
         """Return the variable of some of the rows."""
         numbers = None if self.numbers is None else self.numbers.loc[kept]
@@ -74,16 +82,29 @@ class VariableTable:
         What transformations made; it hides variables of the same name.
     entity_levels : Mapping of str to tuple of str
         The values that entities have in all maps of the study, not only in these rows; empty where that is not known.
+    tables : tuple of ValueTable
+        Tables besides participants.tsv.
+    removed : frozenset of str
+        The names that transformations took away.
     """
 
     rows: pd.DataFrame
     participants: pd.DataFrame
     computed: dict[str, Variable] = field(default_factory=dict)
     entity_levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tables: tuple[ValueTable, ...] = ()
+    removed: frozenset[str] = frozenset()
 
     def find_names(self) -> list[str]:
         """Return every name that can be resolved."""
-        return sorted({*self.computed, *self._contrasts(), *self._entities(), *self.participants.columns})
+        return sorted({*self.computed, *({*self._contrasts(), *self._entities(), *self.find_columns()} - self.removed)})
+
+    def find_columns(self) -> list[str]:
+        """Return the names of the columns of all tables."""
+        return sorted({name for table in self._all_tables() for name in table.columns})
+
+    def _all_tables(self) -> tuple[ValueTable, ...]:
+        return (ValueTable(PARTICIPANTS, self.participants, tuple(self.participants.columns)), *self.tables)
 
     def _contrasts(self) -> set[str]:
         return set(self.rows["contrast"])
@@ -95,13 +116,14 @@ class VariableTable:
     def refuse_reserved_names(self) -> None:
         """Refuse variables that cannot be told from the constant.
 
+        Columns of tables besides participants.tsv are refused where they are asked for.
+
         Raises
         ------
         DataError
         """
-        reserved = [name for name in self.find_names() if name.casefold() in RESERVED_NAMES]
-        if reserved:
-            raise DataError(f"a variable is called {reserved[0]!r}, which is the name of the constant; rename it")
+        for name in sorted({*self.computed, *self._contrasts(), *self._entities(), *self.participants.columns}):
+            _refuse_reserved(name)
 
     def resolve(self, name: str, *, as_factor: bool = False) -> Variable:
         """Return the variable of that name.
@@ -119,33 +141,63 @@ class VariableTable:
         """
         if name in self.computed:
             return self.computed[name]
-        sources = {
-            "a contrast of the maps": name in self._contrasts(),
-            "an entity of the maps": name in self._entities(),
-            "a column of participants.tsv": name in self.participants.columns,
-        }
-        found = [source for source, is_there in sources.items() if is_there]
+        if name in self.removed:
+            raise DataError(f"there is no variable {name!r} any more: a transformation has renamed or removed it")
+        tables = {f"{A_COLUMN}{table.name}": table for table in self._all_tables() if name in table.columns}
+        from_maps = {A_CONTRAST: name in self._contrasts(), AN_ENTITY: name in self._entities()}
+        found = [*(source for source, is_there in from_maps.items() if is_there), *tables]
         if not found:
-            raise DataError(f"there is no variable {name!r}; {suggest(name, self.find_names())}")
+            raise DataError(f"there is no variable {name!r}; {suggest(name, self.find_names())}{self._tell_faults()}")
         if len(found) > 1:
-            raise DataError(f"{name!r} is both {' and '.join(found)}; rename the column of participants.tsv")
-        return self._make_variable(name, found[0], as_factor=as_factor)
+            raise DataError(
+                f"{name!r} is both {' and '.join(found)}; rename {found[-1].replace('a column', 'the column')}"
+            )
+        if found[0] in tables:
+            return self._look_up(name, tables[found[0]], as_factor=as_factor)
+        return self._describe_maps(name, found[0])
 
-    def _make_variable(self, name: str, source: str, *, as_factor: bool) -> Variable:
-        if source == "a contrast of the maps":
+    def _tell_faults(self) -> str:
+        """Say which tables could not be read far enough to know their columns."""
+        unknown = [table.fault for table in self.tables if table.fault and not table.columns]
+        return "".join(f"; a table could not be read: {fault}" for fault in unknown)
+
+    def _describe_maps(self, name: str, source: str) -> Variable:
+        if source == A_CONTRAST:
             return make_covariate((self.rows["contrast"] == name).astype(np.float64), source)
-        if source == "an entity of the maps":
-            values = self.rows[name].astype(object)
-            return Variable(values.where(values.notna(), None), None, source, self.entity_levels.get(name, ()))
-        values = self.rows["subject"].map(self.participants[name]).astype(object)
-        labels = values.where(values.notna() & ~values.isin(MISSING_VALUES), None)
-        levels = tuple(sorted(set(self.participants[name].dropna()) - set(MISSING_VALUES)))
-        numbers = None if as_factor else _read_numbers(name, self.participants[name], labels)
-        return Variable(labels, numbers, source, levels)
+        values = self.rows[name].astype(object)
+        return Variable(values.where(values.notna(), None), None, source, self.entity_levels.get(name, ()))
+
+    def _look_up(self, name: str, table: ValueTable, *, as_factor: bool) -> Variable:
+        _refuse_reserved(name)
+        if table.fault:
+            raise DataError(f"{name!r} is a column of {table.name}, which cannot be used: {table.fault}")
+        column = table.values[name]
+        values = self._join_by_session(name, table) if table.has_sessions else self.rows["subject"].map(column)
+        labels = values.astype(object).where(values.notna() & ~values.isin(MISSING_VALUES), None)
+        levels = tuple(sorted(set(column.dropna()) - set(MISSING_VALUES)))
+        numbers = None if as_factor else read_numbers(name, column, labels)
+        return Variable(labels, numbers, f"{A_COLUMN}{table.name}", levels)
+
+    def _join_by_session(self, name: str, table: ValueTable) -> pd.Series:
+        sessions = self.rows["session"] if "session" in self.rows else pd.Series(None, self.rows.index, dtype=object)
+        if sessions.isna().any():
+            subject = self.rows.loc[sessions.isna(), "subject"].min()
+            raise DataError(
+                f"{name!r} is a column of {table.name}, which has a value for each session, and sub-{subject} has maps "
+                f"without the session entity; take maps of sessions, or give one value per participant in {PARTICIPANTS}"
+            )
+        keys = pd.MultiIndex.from_arrays([self.rows["subject"], sessions])
+        return pd.Series(table.values[name].reindex(keys).to_numpy(), self.rows.index, dtype=object)
 
     def with_variables(self, computed: dict[str, Variable]) -> "VariableTable":
         """Return a table in which some variables are new."""
         return replace(self, computed={**self.computed, **computed})
+
+    def without_variables(self, names: Iterable[str]) -> "VariableTable":
+        """Return a table in which some names stand for nothing."""
+        gone = frozenset(names)
+        kept = {name: variable for name, variable in self.computed.items() if name not in gone}
+        return replace(self, computed=kept, removed=self.removed | gone)
 
     def restrict(self, kept: pd.Index) -> "VariableTable":
         """Return the table of some of the rows, where what was computed keeps its values."""
@@ -153,7 +205,12 @@ class VariableTable:
         return replace(self, rows=self.rows.loc[kept], computed=computed)
 
 
-def _read_numbers(name: str, column: pd.Series, labels: pd.Series) -> pd.Series | None:
+def _refuse_reserved(name: str) -> None:
+    if name.casefold() in RESERVED_NAMES:
+        raise DataError(f"a variable is called {name!r}, which is the name of the constant; rename it")
+
+
+def read_numbers(name: str, column: pd.Series, labels: pd.Series) -> pd.Series | None:
     """Return labels as numbers, or None where no value of the whole column is one.
 
     The column decides, not the rows of one model, so that a factor stays one when subjects are left out.
@@ -169,63 +226,14 @@ def _read_numbers(name: str, column: pd.Series, labels: pd.Series) -> pd.Series 
     if not is_number.any():
         return None
     if not is_number.all():
-        subject = is_number.index[~is_number][0]
+        key = is_number.index[~is_number][0]
         raise DataError(
-            f"{name!r} holds numbers, but {present[subject]!r} for sub-{subject}; write n/a for a missing value, "
+            f"{name!r} holds numbers, but {present[key]!r} for {_name_key(key)}; write n/a for a missing value, "
             "or make it a factor with the transformation Factor"
         )
     return pd.to_numeric(labels, errors="coerce").astype(np.float64)
 
 
-def read_participants(folders: list[Path]) -> pd.DataFrame:
-    """Read participants.tsv of the first folder that has one.
-
-    Parameters
-    ----------
-    folders : list of Path
-        Datasets, the raw one first.
-
-    Returns
-    -------
-    DataFrame of str
-        Indexed by the subject label without ``sub-``; empty where no folder has the file.
-
-    Raises
-    ------
-    DataError
-        If the file is no table, lacks participant_id, or has a participant or column twice.
-    ReadWriteError
-        If it cannot be read.
-    """
-    for folder in folders:
-        path = folder / "participants.tsv"
-        if path.is_file():
-            return _read_table(path)
-    return pd.DataFrame(index=pd.Index([], dtype=object))
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text file; save it as UTF-8") from error
-    except OSError as error:
-        raise ReadWriteError(f"{path}: cannot be read: {error.strerror}") from error
-    cells = [[cell.strip() for cell in line.split("\t")] for line in lines if line.strip()]
-    if not cells or "participant_id" not in cells[0]:
-        raise DataError(f"{path}: there is no column participant_id; the first line names the columns, split by tabs")
-    header = cells[0]
-    _refuse_repeats(path, "column", header)
-    for number, line in enumerate(cells[1:], start=2):
-        if len(line) != len(header):
-            raise DataError(f"{path}: line {number} has {len(line)} cells and the header {len(header)}; split by tabs")
-    table = pd.DataFrame(cells[1:], columns=header, dtype=object)
-    subjects = [value.removeprefix("sub-") for value in table.pop("participant_id")]
-    _refuse_repeats(path, "participant", subjects)
-    return table.set_axis(pd.Index(subjects, dtype=object), axis="index")
-
-
-def _refuse_repeats(path: Path, what: str, values: list[str]) -> None:
-    repeated = sorted(value for value, count in Counter(values).items() if count > 1)
-    if repeated:
-        raise DataError(f"{path}: the {what} {repeated[0]!r} stands there more than once")
+def _name_key(key: Hashable) -> str:
+    parts: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
+    return " ".join(f"{prefix}{label}" for prefix, label in zip(("sub-", "ses-"), parts, strict=False))

@@ -17,7 +17,7 @@ INPUTS = "inputs.tsv"
 RESULTS = "results.tsv"
 
 # The label of each correction in file names and in results.tsv.
-CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr"}
+CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr", "rft": "rft"}
 
 
 def report_name(model: str) -> str:

@@ -17,6 +17,7 @@ from bids_group.inputs.spec import NodeSpec
 from bids_group.outputs.naming import CORRECTION_LABELS, ModelNames
 from bids_group.stats.correct import Inference
 from bids_group.stats.glm import Statistic
+from bids_group.stats.random_fields import Smoothness
 from bids_group.vocabulary import ErrorTerm
 
 
@@ -57,11 +58,14 @@ class ContrastTest:
         What the degrees of freedom of an F of partitioned error terms were multiplied by.
     variance_ratio : float or None
         Under a pooled error term: the median of the contrast's own error variance over the pooled one.
+    smoothness : Smoothness or None
+        Of the residuals, where random field theory is asked for.
     """
 
     statistic: Statistic
     epsilon: NDArray[np.float64] | None = None
     variance_ratio: float | None = None
+    smoothness: Smoothness | None = None
 
     @property
     def dof(self) -> tuple[float, ...]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
+from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
+from bids_group.stats.correct import Inference
 from bids_group.stats.glm import UNFITTED_PART
 
 SMALLEST_P = float(np.finfo(np.float32).tiny)  # what a float32 map can hold; a p of 0 would be no p
@@ -125,6 +126,19 @@ def describe_inference(model: ModelResult, result: ContrastResult, entry: Infere
         "Connectivity": found.connectivity,
         "Neighbourhood": f"voxels that share {_NEIGHBOURS[found.connectivity]}",
         "SearchVolumeVoxels": len(result.statistic.value),
+        **(_describe_smoothness(result.test, found) if found.correction == "rft" else {}),
+    }
+
+
+def _describe_smoothness(test: ContrastTest, found: Inference) -> dict[str, Any]:
+    smoothness = test.smoothness
+    if smoothness is None:
+        return {}
+    return {
+        "SmoothnessFwhmMm": [round(float(value), 4) for value in smoothness.fwhm_mm],
+        "Resels": [round(float(value), 6) for value in smoothness.resels],
+        "ClusterThreshold": found.cluster_threshold,
+        "Assumption": "the smoothness is the same everywhere (stationarity)",
     }
 
 
@@ -135,6 +149,7 @@ def state_inference(entry: InferenceResult) -> str:
         "none": "uncorrected p",
         "fdr": "false discovery rate (Benjamini-Hochberg)",
         "bonferroni": "familywise error (Bonferroni)",
+        "rft": "familywise error (the smaller of random field theory and Bonferroni)",
     }[found.correction]
     tail = f", {found.tail}" if found.tail else ""
     extent = f", clusters of at least {found.cluster_extent} voxels" if found.cluster_extent > 1 else ""
@@ -146,7 +161,7 @@ def none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def describe_columns(kind: str, test: str) -> dict[str, Any]:
+def describe_columns(kind: str, test: str, correction: str) -> dict[str, Any]:
     """Describe the columns of a table of clusters or peaks."""
     columns: dict[str, Any] = {
         "cluster_id": {"Description": "Id of the cluster in the dseg map"},
@@ -159,4 +174,9 @@ def describe_columns(kind: str, test: str) -> dict[str, Any]:
     if kind == "clusters":
         columns["cluster_mean"] = {"Description": f"Mean {test} over the cluster"}
         columns["n_voxels"] = {"Description": "Voxels of the cluster"}
+    if kind == "clusters" and correction == "rft":
+        columns["p_rft"] = {
+            "Description": "Familywise p, by random field theory, of the extent of the cluster above the "
+            "cluster-forming threshold that this one is in"
+        }
     return columns

@@ -97,6 +97,8 @@ def _summarise_inference(model: ModelResult, result: ContrastResult, entry: Infe
         "ThresholdUnit": found.threshold_unit,
         "ThresholdZ": none_if_nan(found.threshold_z),
         "ClusterExtent": found.cluster_extent,
+        "ClusterThreshold": found.cluster_threshold,
+        "SmoothnessFwhmMm": _list_fwhm(result) if found.correction == "rft" else None,
         "RemovedClusters": found.clusters.n_removed_clusters,
         "RemovedVoxels": found.clusters.n_removed_voxels,
         "Voxels": int(found.survives.sum()),
@@ -105,6 +107,11 @@ def _summarise_inference(model: ModelResult, result: ContrastResult, entry: Infe
         "Files": name_inference_files(names, result, entry),
         "Figures": {kind: names.figure(label, entry.label, kind) for kind in list_brain_figures(model)},
     }
+
+
+def _list_fwhm(result: ContrastResult) -> list[float] | None:
+    smoothness = result.test.smoothness
+    return None if smoothness is None else [round(float(value), 2) for value in smoothness.fwhm_mm]
 
 
 def list_brain_figures(model: ModelResult) -> tuple[str, ...]:

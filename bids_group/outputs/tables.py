@@ -114,9 +114,10 @@ def list_clusters(model: ModelResult, result: ContrastResult, inference: Inferen
     -------
     DataFrame
         Columns: cluster_id, peak_x, peak_y, peak_z (mm), cluster_mean (of the statistic), volume_mm (cubic mm),
-        peak_value, n_voxels.
+        peak_value, n_voxels; under random field theory also p_rft, the familywise p of the extent of the cluster above
+        the cluster-forming threshold that each is in.
     """
-    clusters = inference.inference.clusters
+    clusters, extent_p = inference.inference.clusters, inference.inference.extent_p
     return pd.DataFrame(
         {
             "cluster_id": np.arange(1, len(clusters.peak) + 1),
@@ -125,6 +126,7 @@ def list_clusters(model: ModelResult, result: ContrastResult, inference: Inferen
             "volume_mm": clusters.n_voxels * model.voxels.grid.voxel_volume,
             "peak_value": result.statistic.value[clusters.peak],
             "n_voxels": clusters.n_voxels,
+            **({} if extent_p is None else {"p_rft": extent_p}),
         }
     )
 
@@ -198,7 +200,7 @@ def _describe_result(model: ModelResult, result: ContrastResult, inference: Infe
         "exact": None,
         "threshold_z": found.threshold_z,
         "threshold_unit": found.threshold_unit,
-        "cluster_threshold": None,
+        "cluster_threshold": found.cluster_threshold,
         "cluster_extent": found.cluster_extent,
         "dof_effect": result.test.dof[0] if result.contrast.test == "F" else 1.0,
         "dof": result.test.dof[-1],

@@ -67,7 +67,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class InferenceRecord:
-    """One correction of one contrast. `tail` is None for F, `threshold` where there is none."""
+    """One correction of one contrast. `tail` is None for F, `threshold` and what is not of this correction likewise."""
 
     label: str
     correction: str
@@ -77,6 +77,8 @@ class InferenceRecord:
     threshold_unit: str
     threshold_z: float | None
     cluster_extent: int
+    cluster_threshold: float | None
+    smoothness_fwhm: tuple[float, ...] | None
     removed_clusters: int
     removed_voxels: int
     n_voxels: int
@@ -372,6 +374,8 @@ def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceR
         threshold_unit=record["ThresholdUnit"],
         threshold_z=record["ThresholdZ"],
         cluster_extent=record["ClusterExtent"],
+        cluster_threshold=record["ClusterThreshold"],
+        smoothness_fwhm=None if record["SmoothnessFwhmMm"] is None else tuple(record["SmoothnessFwhmMm"]),
         removed_clusters=record["RemovedClusters"],
         removed_voxels=record["RemovedVoxels"],
         n_voxels=record["Voxels"],

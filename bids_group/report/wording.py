@@ -12,6 +12,7 @@ CORRECTION_WORDS = {
     "none": "uncorrected",
     "bonferroni": "Bonferroni, family-wise error over voxels",
     "fdr": "Benjamini-Hochberg, false discovery rate over voxels",
+    "rft": "random field theory, family-wise error over voxels (Bonferroni where that is less strict)",
 }
 LEVEL_SYMBOLS = {"none": "p", "fdr": "q"}
 SPHERICITY_WORDS = {"greenhouse-geisser": "Greenhouse-Geisser", "huynh-feldt": "Huynh-Feldt", "none": "none"}
@@ -40,9 +41,12 @@ COLUMN_WORDS = {
     "peak_z": "z (mm)",
     "volume_mm": "Volume (mm³)",
     "n_voxels": "Voxels",
+    "p_rft": "Extent p (family-wise)",
 }
 COORDINATE_COLUMNS = ("peak_x", "peak_y", "peak_z")
 WHOLE_COLUMNS = ("volume_mm", "n_voxels")
+P_COLUMNS = ("p_rft",)
+SMALLEST_SHOWN_P = 0.0001
 STATISTIC_COLUMNS = {"peak_value": "Peak", "cluster_mean": "Mean"}  # in units of the test's statistic
 FEWEST_PLAIN_DECIMAL = 0.01  # smaller numbers show as 0.00 with two decimals
 
@@ -97,12 +101,14 @@ def format_cell(text: str, column: str) -> str:
         return format_plain(value)
     if column in WHOLE_COLUMNS:
         return f"{value:,.0f}"
+    if column in P_COLUMNS:
+        return f"{value:.3g}" if value >= SMALLEST_SHOWN_P else f"< {SMALLEST_SHOWN_P}"
     return format_number(value) if column in STATISTIC_COLUMNS else text
 
 
 def is_numeric(column: str) -> bool:
     """Tell whether a column of a table of clusters holds numbers, to be set flush right."""
-    return column == "cluster_id" or column in (*COORDINATE_COLUMNS, *WHOLE_COLUMNS, *STATISTIC_COLUMNS)
+    return column == "cluster_id" or column in (*COORDINATE_COLUMNS, *WHOLE_COLUMNS, *STATISTIC_COLUMNS, *P_COLUMNS)
 
 
 def name_column(column: str, test: str) -> str:
@@ -221,6 +227,18 @@ def describe_extent(inference: InferenceRecord) -> str:
         return f"{rule}; there were none."
     clusters = format_count(inference.removed_clusters, "cluster")
     return f"{rule}: {clusters} with {format_count(inference.removed_voxels, 'voxel')} in all."
+
+
+def describe_random_field(inference: InferenceRecord, test: str) -> str:
+    """Say what random field theory was based on; empty for other corrections."""
+    if inference.smoothness_fwhm is None or inference.cluster_threshold is None:
+        return ""
+    size = " × ".join(f"{value:.1f}" for value in inference.smoothness_fwhm)
+    height = f"|{test}|" if inference.tail == "two-sided" else test
+    return (
+        f"smoothness {size} mm FWHM, taken to be the same everywhere; extents are those of clusters above "
+        f"{height} = {format_number(inference.cluster_threshold)}"
+    )
 
 
 def describe_neighbours(connectivity: int) -> str:

@@ -6,15 +6,20 @@ only, and alpha is never halved.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from bids_group.stats import distributions
 from bids_group.stats.clusters import ClusterSet, label_clusters
 from bids_group.stats.glm import Statistic, compute_log_p, compute_z
-from bids_group.vocabulary import Connectivity, Tail
+from bids_group.stats.random_fields import Smoothness, find_critical_height, log_p_extents, log_p_heights
+from bids_group.vocabulary import ClusterForming, Connectivity, Tail
+
+DEFAULT_CLUSTER_FORMING: ClusterForming = ("p", 0.001)  # Woo et al. 2014; above it random field theory fails
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +61,9 @@ class Corrected:
     threshold: Threshold
 
 
+Correct = Callable[[Statistic, float, Tail | None], Corrected]
+
+
 @dataclass(frozen=True)
 class Inference:
     """One correction of one statistic; map, table, figure and text are all made from it.
@@ -86,7 +94,10 @@ class Inference:
     exact : bool or None
         Whether every distinct rearrangement was visited.
     cluster_threshold : float or None
-        Cluster-forming threshold, in units of the statistic, of cluster levels only.
+        Cluster-forming threshold, in units of the statistic (of its absolute value), where extents are tested.
+    extent_p : ndarray of float64, shape (n_clusters,), or None
+        By random field theory, the familywise p of the extent of the cluster above `cluster_threshold` that each
+        cluster of survivors is in; nan where its peak is not above it.
     """
 
     correction: str
@@ -104,6 +115,7 @@ class Inference:
     n_permutations: int | None = None
     exact: bool | None = None
     cluster_threshold: float | None = None
+    extent_p: Floats | None = None
 
 
 def infer(
@@ -115,6 +127,8 @@ def infer(
     tail: Tail | None,
     cluster_extent: int = 0,
     connectivity: Connectivity = 6,
+    smoothness: Smoothness | None = None,
+    cluster_forming: ClusterForming = DEFAULT_CLUSTER_FORMING,
 ) -> Inference:
     """Correct a statistic for the number of voxels, and find what survives.
 
@@ -132,6 +146,10 @@ def infer(
     cluster_extent : int
         Clusters with fewer voxels are removed from the survivors, never from `Inference.logp`.
     connectivity : {6, 18, 26}
+    smoothness : Smoothness or None
+        Of the search volume; random field theory needs it.
+    cluster_forming : ClusterForming
+        Of random field theory.
 
     Returns
     -------
@@ -140,14 +158,16 @@ def infer(
     Raises
     ------
     ValueError
-        If the correction is unknown, alpha is not between 0 and 1, or the tail is none of t's.
+        If the correction is unknown, alpha is not between 0 and 1, the tail is none of t's, or random field theory
+        does not hold: degrees of freedom that differ between voxels, or a cluster-forming p above 0.001.
     """
-    if correction not in CORRECTIONS:
-        raise ValueError(f"unknown correction {correction!r}; there are {', '.join(CORRECTIONS)}")
+    corrections: dict[str, Correct] = {**CORRECTIONS, "rft": partial(correct_rft, smoothness)}
+    if correction not in corrections:
+        raise ValueError(f"unknown correction {correction!r}; there are {', '.join(corrections)}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha lies between 0 and 1, not at {alpha}")
     tail = None if statistic.test == "F" else tail
-    corrected = CORRECTIONS[correction](statistic, alpha, tail)
+    corrected = corrections[correction](statistic, alpha, tail)
     clusters = label_clusters(
         statistic.value,
         _pass_alpha(corrected.log_p, alpha),
@@ -155,7 +175,7 @@ def infer(
         connectivity=connectivity,
         min_voxels=cluster_extent,
     )
-    return Inference(
+    found = Inference(
         correction=correction,
         alpha=alpha,
         tail=tail,
@@ -168,6 +188,59 @@ def infer(
         cluster_extent=cluster_extent,
         connectivity=connectivity,
     )
+    if correction == "rft" and smoothness is not None:
+        return _test_extents(found, statistic, mask, smoothness, cluster_forming)
+    return found
+
+
+def _test_extents(
+    found: Inference,
+    statistic: Statistic,
+    mask: NDArray[np.bool_],
+    smoothness: Smoothness,
+    cluster_forming: ClusterForming,
+) -> Inference:
+    """Add the p of the extent of the clusters, above the cluster-forming threshold, that the survivors are in."""
+    tail, threshold = found.tail, find_cluster_threshold(statistic, cluster_forming, found.tail)
+    height = {"two-sided": np.abs(statistic.value), "negative": -statistic.value}.get(tail or "", statistic.value)
+    formed = label_clusters(statistic.value, height > threshold, mask, connectivity=found.connectivity)
+    log_p = log_p_extents(formed.n_voxels, threshold, statistic, smoothness, tail)
+    containing = formed.labels[found.clusters.peak]
+    extent_p = np.append(np.exp(log_p), np.nan)[containing - 1]  # label 0, in none, takes the last
+    return replace(found, cluster_threshold=threshold, extent_p=extent_p)
+
+
+def find_cluster_threshold(statistic: Statistic, cluster_forming: ClusterForming, tail: Tail | None) -> float:
+    """Find the cluster-forming threshold in units of the statistic.
+
+    Parameters
+    ----------
+    statistic : Statistic
+        Of the same degrees of freedom in all voxels.
+    cluster_forming : ClusterForming
+        A p belongs to the tail, so that two-sided puts half of it in each; t, z and F apply to each sign.
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+
+    Returns
+    -------
+    float
+        Of the absolute value; clusters lie strictly above it.
+
+    Raises
+    ------
+    ValueError
+        If a t is given for an F, or an F for a t.
+    """
+    unit, value = cluster_forming
+    if unit == "p":
+        return abs(find_critical_value(statistic, value, tail).value)
+    if unit == "z":
+        return abs(
+            find_critical_value(statistic, float(special.ndtr(-value)), None if tail is None else "positive").value
+        )
+    if unit != statistic.test:
+        raise ValueError(f"a cluster-forming threshold in {unit} cannot be laid on {statistic.test}; give p or z")
+    return value
 
 
 def leave_uncorrected(statistic: Statistic, alpha: float, tail: Tail | None) -> Corrected:
@@ -228,8 +301,44 @@ def correct_fdr(statistic: Statistic, alpha: float, tail: Tail | None) -> Correc
     return Corrected(log_p, _find_smallest(statistic, _pass_alpha(log_p, alpha), tail))
 
 
-# Every correction by the name that a model spec gives it.
-CORRECTIONS: dict[str, Callable[[Statistic, float, Tail | None], Corrected]] = {
+def correct_rft(smoothness: Smoothness | None, statistic: Statistic, alpha: float, tail: Tail | None) -> Corrected:
+    """Control the familywise error by random field theory, or by Bonferroni's inequality where that is less strict.
+
+    Parameters
+    ----------
+    smoothness : Smoothness
+        Of the search volume.
+    statistic : Statistic
+    alpha : float
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+
+    Returns
+    -------
+    Corrected
+
+    Raises
+    ------
+    ValueError
+        If the smoothness is not known, or degrees of freedom differ between voxels.
+
+    References
+    ----------
+    Worsley et al. 1996.
+    """
+    if smoothness is None:
+        raise ValueError("random field theory needs the smoothness of the residuals")
+    log_p = log_p_heights(statistic, smoothness, tail)
+    value = find_critical_height(statistic, smoothness, alpha, tail)
+    dof = float(np.ravel(statistic.dof)[0])
+    if statistic.test == "t":
+        z = float(distributions.t_to_z(np.array([value]), dof)[0])
+    else:
+        z = float(distributions.f_to_z(np.array([value]), float(np.ravel(statistic.dof_effect)[0]), dof)[0])
+    return Corrected(log_p, Threshold(value, z, statistic.test))
+
+
+# Every correction that needs no more than the statistic, by the name that a model spec gives it.
+CORRECTIONS: dict[str, Correct] = {
     "none": leave_uncorrected,
     "bonferroni": correct_bonferroni,
     "fdr": correct_fdr,

@@ -165,6 +165,27 @@ def fit_partitioned(
     return PartitionedFit(fit, squared_trace, n_within)
 
 
+def compute_subject_scores(
+    data: NDArray[np.floating], rows: NDArray[np.integer], within: Floats
+) -> NDArray[np.float32]:
+    """Compute the score of each subject along one within-subject direction, ``D = Y w``.
+
+    Parameters
+    ----------
+    data : ndarray of float32 or float64, shape (n_rows, n_voxels)
+    rows : ndarray of int, shape (n_subjects, n_cells)
+    within : ndarray of float64, shape (n_cells,)
+
+    Returns
+    -------
+    ndarray of float32, shape (n_subjects, n_voxels)
+    """
+    scores = np.empty((len(rows), data.shape[1]), dtype=np.float32)
+    for subject, maps in enumerate(rows):
+        scores[subject] = np.einsum("i,ij->j", within, data[maps], dtype=np.float64)
+    return scores
+
+
 def compute_partitioned(
     partitioned: PartitionedFit, test: Test, *, sphericity: Sphericity = "greenhouse-geisser"
 ) -> Statistic:

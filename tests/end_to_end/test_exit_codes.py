@@ -181,7 +181,6 @@ def test_other_analysis_level_ends_with_17(fail, study):
         ["--no-such-option"],
         ["--nprocs", "0"],
         ["--mem-gb", "lots"],
-        ["--model", "auto"],
     ],
 )
 def test_wrong_or_unavailable_option_ends_with_64_and_is_named(fail, options):

@@ -101,7 +101,7 @@ def make_inference(names, contrast, label, **changes):
     some = changes.get("Voxels", 123) > 0
     record = {
         "Label": label, "Correction": "none", "Alpha": 0.001, "Tail": "two-sided", "Threshold": 3.3734, "ThresholdUnit": "t",
-        "ThresholdZ": 3.2905, "ClusterExtent": 20, "RemovedClusters": 3, "RemovedVoxels": 41, "Voxels": 123, "Clusters": 23,
+        "ThresholdZ": 3.2905, "ClusterExtent": 20, "ClusterThreshold": None, "SmoothnessFwhmMm": None, "RemovedClusters": 3, "RemovedVoxels": 41, "Voxels": 123, "Clusters": 23,
         "Peak": {"Value": 9.1318, "Xyz": [42, -48, -20]},
         "Files": {
             "map": names.statmap(contrast, "t", label), "logp": names.statmap(contrast, "logp", label), "dseg": names.dseg(contrast, label),
@@ -367,6 +367,6 @@ def test_an_analysis_without_brain_figures_still_has_a_report(tmp_path):
 def test_a_threshold_is_written_as_its_tail_reads_it(tail, threshold, unit, words):
     inference = InferenceRecord(
         label="uncorrected", correction="none", alpha=0.001, tail=tail, threshold=threshold, threshold_unit=unit, threshold_z=None,
-        cluster_extent=0, removed_clusters=0, removed_voxels=0, n_voxels=1, n_clusters=1, peak=None, files={}, figures={}, clusters=None,
+        cluster_extent=0, cluster_threshold=None, smoothness_fwhm=None, removed_clusters=0, removed_voxels=0, n_voxels=1, n_clusters=1, peak=None, files={}, figures={}, clusters=None,
     )  # fmt: skip
     assert describe_threshold(inference) == words

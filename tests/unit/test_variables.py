@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from bids_group.errors import DataError
-from bids_group.inputs.variables import VariableTable, read_participants
+from bids_group.inputs.variable_tables import read_participants
+from bids_group.inputs.variables import VariableTable
 from tests.builders import write_participants
 
 ROWS = pd.DataFrame(
