@@ -1,10 +1,11 @@
 """One model from its maps to its results: where the rooms `inputs` and `stats` meet."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bids_group.errors import DataError, SpecError
@@ -16,6 +17,7 @@ from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.storage import Allocate
 from bids_group.inputs.study import list_map_paths
 from bids_group.outputs.naming import ModelNames
+from bids_group.outputs.quality import find_flags, find_quality_warnings, list_quality
 from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
 from bids_group.stats.correct import infer
 from bids_group.stats.glm import Fit, compute_statistic, fit_glm
@@ -28,7 +30,9 @@ from bids_group.stats.partitioned import (
     estimate_sphericity,
     fit_partitioned,
 )
+from bids_group.stats.quality import delete_rows, find_mirror, measure_quality
 from bids_group.stats.random_fields import Smoothness, estimate_smoothness
+from bids_group.stats.unequal_variances import compute_welch_statistic, fit_welch
 from bids_group.vocabulary import Connectivity
 
 # A map that lacks more than this share of the analysed voxels deserves a look.
@@ -68,24 +72,60 @@ class FittedModel:
         In the order of the contrasts.
     epsilon : float or None
         How spherical the errors of a pooled model are: the median of Huynh and Feldt's estimate.
+    quality : DataFrame
+        What was measured of each map, and what is odd about it; empty until that was done.
     """
 
     voxels: AnalysedVoxels
     mean_effect: NDArray[np.float64]
     tests: tuple[ContrastTest, ...]
     epsilon: float | None = None
+    quality: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
-    """Fit the design and compute each contrast's statistic, leaving out voxels whose error variance is rounding only.
+    """Fit the design, compute each contrast's statistic, and look at the maps one by one.
+
+    Voxels whose error variance is rounding only are left out.
 
     Raises
     ------
     DataError
         If no voxel is left.
     """
+    fitted = _fit_contrasts(plan, model, data)
+    return replace(fitted, quality=_measure_maps(model, data, fitted))
+
+
+def _measure_maps(model: ModelPlan, data: GroupData, fitted: FittedModel) -> pd.DataFrame:
+    """Measure what may be odd about each map, and flag it."""
+    groups = pd.factorize(model.rows["contrast"])[0]
+    mirror = find_mirror(data.voxels.mask, data.voxels.grid.affine)
+    measured = measure_quality(data.effects, model.design.space, groups, mirror)
+    return list_quality(
+        model.rows,
+        measured,
+        find_flags(measured, groups),
+        missing=data.voxels.missing,
+        peak_t_without=_delete_maps_at_peak(model, data, fitted),
+    )
+
+
+def _delete_maps_at_peak(model: ModelPlan, data: GroupData, fitted: FittedModel) -> NDArray[np.float64]:
+    """Return the first contrast's t at its peak without each of the maps; NaN where it is not an OLS t of the maps."""
+    statistic = fitted.tests[0].statistic
+    if statistic.test == "F" or model.error_term == "partitioned" or isinstance(statistic.dof, np.ndarray):
+        return np.full(len(model.rows), np.nan)
+    kept = np.flatnonzero(fitted.voxels.mask[data.voxels.mask])
+    peak = kept[np.argmax(np.abs(statistic.value))]
+    return delete_rows(data.effects[:, peak], model.design.space, model.contrasts[0].weights[0])
+
+
+def _fit_contrasts(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
     if model.error_term == "partitioned":
         return _fit_partitioned(plan, model, data)
+    if model.variance_groups is not None:
+        return _fit_unequal_variances(plan, model, data, model.variance_groups)
     fit = fit_glm(data.effects, model.design.matrix.to_numpy(), [one.weights for one in model.contrasts])
     kept = ~fit.find_unfitted()
     voxels = _leave_out_constant(model, data, kept)
@@ -121,6 +161,20 @@ def _fit_partitioned(plan: NodePlan, model: ModelPlan, data: GroupData) -> Fitte
             scores = compute_subject_scores(data.effects, rows, factored.within[:, 0])[:, kept]
             smoothness = _estimate_smoothness(scores, factored.basis, restricted.fit.residual_ss, voxels)
         tests.append(ContrastTest(statistic, epsilon=epsilon, smoothness=smoothness))
+    return FittedModel(voxels, _average(data)[kept], tuple(tests))
+
+
+def _fit_unequal_variances(plan: NodePlan, model: ModelPlan, data: GroupData, groups: pd.Series) -> FittedModel:
+    weights = [contrast.weights for contrast in model.contrasts]
+    try:
+        fit = fit_welch(data.effects, model.design.matrix.to_numpy(), weights, pd.factorize(groups, sort=True)[0])
+    except ValueError as error:
+        levels = ", ".join(sorted(groups.unique()))
+        raise SpecError(f"{plan.node.settings.path}.VarianceGroups", f"{error} (in order: {levels})") from error
+    kept = ~fit.find_unfitted()
+    voxels = _leave_out_constant(model, data, kept)
+    fit = fit.restrict(kept)
+    tests = [ContrastTest(compute_welch_statistic(fit, i, one.test)) for i, one in enumerate(model.contrasts)]
     return FittedModel(voxels, _average(data)[kept], tuple(tests))
 
 
@@ -217,6 +271,7 @@ def assemble_result(
         design=model.design,
         voxels=fitted.voxels,
         mean_effect=fitted.mean_effect,
+        quality=fitted.quality,
         mask_sources={_name_source(path, datasets): path for path in masks},
         contrasts=contrasts,
         error_term=model.error_term,
@@ -225,6 +280,7 @@ def assemble_result(
         warnings=(
             *model.warnings,
             *_find_data_warnings(model, fitted.voxels),
+            *find_quality_warnings(fitted.quality),
             *_find_error_warnings(contrasts, fitted),
         ),
     )

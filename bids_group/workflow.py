@@ -115,7 +115,7 @@ def _format_made_specs(study: Study) -> str:
     """Show the spec that a run would write, and name the templates beside it."""
     spec = json.dumps(study.spec.document, indent=2, ensure_ascii=False)
     templates = "\n".join(f"  {template_name(kind)}" for kind in study.templates) or "  none"
-    return f"\nSpec ({spec_name(study.spec.name)}):\n{spec}\n\nTemplates of other models that fit these data:\n{templates}\n"
+    return f"\nSpec ({spec_name(study.spec.name)}):\n{spec}\n\nTemplates of models that fit these data:\n{templates}\n"
 
 
 def _analyse_node(

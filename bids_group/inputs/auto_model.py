@@ -116,7 +116,7 @@ def _make_one_sample() -> Document:
 
 
 def _make_two_sample(table: VariableTable) -> Document | None:
-    found = {name: one for name, one in _find_columns(table) if _has_two_groups(one, table.rows)}
+    found = {name: one for name, one in _find_columns(table) if _has_two_groups(name, one, table.rows)}
     if not found:
         return None
     name, *others = sorted(found, key=lambda column: column.casefold() in RECOMMENDED_COLUMNS)
@@ -239,16 +239,22 @@ def _find_columns(table: VariableTable) -> Iterator[tuple[str, Variable]]:
             variable = table.resolve(name)
         except DataError as error:
             logger.info("the templates leave out a column: %s", error)
-            continue
-        # A query can leave out who has no value only by a name of its language.
-        if not variable.is_missing.any() or name.isidentifier():
+        else:
             yield name, variable
 
 
-def _has_two_groups(variable: Variable, rows: pd.DataFrame) -> bool:
+def _can_be_completed(name: str, values: pd.Series) -> bool:
+    """Return whether a query can leave out who has no value: only a name of its language can stand in it."""
+    return name.isidentifier() or not values.isna().any()
+
+
+def _has_two_groups(name: str, variable: Variable, rows: pd.DataFrame) -> bool:
     """Return whether there are two levels, each of enough subjects in every contrast."""
+    is_one_number = variable.numbers is not None and variable.numbers.nunique() < 2  # written as 1 and as 1.0
     sizes = pd.crosstab(rows["contrast"], variable.labels)
-    return sizes.shape[1] == 2 and bool((sizes >= SMALLEST_GROUP).all(axis=None))
+    if sizes.shape[1] != 2 or is_one_number or not _can_be_completed(name, variable.labels):
+        return False
+    return bool((sizes >= SMALLEST_GROUP).all(axis=None))
 
 
 def _choose_covariates(numeric: dict[str, pd.Series], contrasts: pd.Series) -> pd.DataFrame:
@@ -267,7 +273,7 @@ def _choose_covariates(numeric: dict[str, pd.Series], contrasts: pd.Series) -> p
     chosen = pd.DataFrame(index=contrasts.index)
     for name, numbers in numeric.items():
         wider = chosen.assign(**{name: numbers})
-        if numbers.isna().mean() > LARGEST_SHARE_MISSING:
+        if numbers.isna().mean() > LARGEST_SHARE_MISSING or not _can_be_completed(name, numbers):
             continue
         complete = wider.dropna()
         if all(_is_estimable(part) for _, part in complete.groupby(contrasts.loc[complete.index])):

@@ -121,7 +121,7 @@ def _expand_part(part: str, table: VariableTable) -> pd.DataFrame:
     single_level = re.fullmatch(r"(.+)\[(.+)\]", part)
     name = single_level[1] if single_level else part
     variable = table.resolve(name)
-    _refuse_missing(name, variable, table.rows)
+    refuse_missing(name, variable, table.rows)
     if variable.numbers is not None:
         if single_level:
             raise DataError(f"{name!r} is a number and has no levels; make it a factor with Factor")
@@ -137,7 +137,14 @@ def _expand_factor(name: str, labels: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({f"{name}[{level}]": (labels == level).astype(np.float64) for level in levels})
 
 
-def _refuse_missing(name: str, variable: Variable, rows: pd.DataFrame) -> None:
+def refuse_missing(name: str, variable: Variable, rows: pd.DataFrame) -> None:
+    """Refuse a variable that lacks a value for a map of the model.
+
+    Raises
+    ------
+    DataError
+        With the participants concerned.
+    """
     missing = _name_missing(variable.is_missing, rows)
     if missing:
         reason = f"n/a, or no row in {variable.tables}" if variable.tables else "n/a"
@@ -166,7 +173,7 @@ def _evaluate_formula(node: NodeSpec, formula: Formula, table: VariableTable) ->
     for name in formula.names:
         try:
             variable = table.resolve(name)
-            _refuse_missing(name, variable, table.rows)
+            refuse_missing(name, variable, table.rows)
         except DataError as error:
             raise SpecError(path, str(error)) from error
         if variable.numbers is None and variable.labels.nunique() < 2:

@@ -20,6 +20,7 @@ from bids_group.inputs.design import (
     check_pooled_error,
     drop_subject_columns,
     find_collinear,
+    refuse_missing,
 )
 from bids_group.inputs.error_terms import SubjectContrast, SubjectDesign, build_subject_design, factor_contrast, lay_out
 from bids_group.inputs.query import InputTable
@@ -73,6 +74,8 @@ class ModelPlan:
     partition : Partition or None
         How the contrasts of repeated measures factor; None where every subject has one map, or where the contrasts of
         a pooled model do not factor.
+    variance_groups : Series of str or None
+        The variance group of each map, where they differ.
     """
 
     input_contrast: str | None
@@ -83,6 +86,7 @@ class ModelPlan:
     warnings: tuple[str, ...]
     error_term: ErrorTerm | None = None
     partition: Partition | None = None
+    variance_groups: pd.Series | None = None
 
     @property
     def dof(self) -> int:
@@ -174,8 +178,24 @@ def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable
     plan = ModelPlan(
         input_contrast, rows, find_shared_entities(rows), design, contrasts, warnings, error_term, partition
     )
+    plan = replace(plan, variance_groups=_find_variance_groups(node, table, error_term))
     _check_random_fields(node, plan)
     return plan
+
+
+def _find_variance_groups(node: NodeSpec, table: VariableTable, error_term: ErrorTerm | None) -> pd.Series | None:
+    """Return the variance group of each map, or None where all have one variance."""
+    name = node.settings.variance_groups
+    if name is None:
+        return None
+    path = f"{node.settings.path}.VarianceGroups"
+    if error_term is not None:
+        raise SpecError(
+            path, "subjects have several maps; variance groups are for one map per subject: group by contrast"
+        )
+    variable = _locate(path, partial(table.resolve, name, as_factor=True))
+    _locate(path, partial(refuse_missing, name, variable, table.rows))
+    return variable.labels if variable.labels.nunique() > 1 else None
 
 
 def _check_random_fields(node: NodeSpec, model: ModelPlan) -> None:
@@ -184,6 +204,10 @@ def _check_random_fields(node: NodeSpec, model: ModelPlan) -> None:
         for i, contrast in enumerate(model.contrasts):
             if not selects(entry, contrast):
                 continue
+            if model.variance_groups is not None:
+                raise SpecError(
+                    entry.path, "with VarianceGroups degrees of freedom differ between voxels; take rft out"
+                )
             if model.dof < FEWEST_RANDOM_FIELD_DOF:
                 raise SpecError(
                     entry.path,

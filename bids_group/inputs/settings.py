@@ -24,7 +24,6 @@ _LATER_SETTINGS = {
     "Missing": ("error", "dropping subjects with missing maps"),
     "SmoothingFWHM": (0, "smoothing"),
     "ExchangeabilityBlocks": ("auto", "permutation"),
-    "VarianceGroups": (None, "unequal variances"),
     "Atlases": (None, "atlas labels"),
 }
 
@@ -80,6 +79,8 @@ class Settings:
         ``partitioned`` or ``pooled``; of repeated measures only.
     sphericity : str
         How F tests of several within-subject directions are corrected; of partitioned error terms only.
+    variance_groups : str or None
+        The factor whose levels have variances of their own.
     mask : str, dict of str to tuple of str, or None
         A path relative to the spec, or the entities of mask files.
     connectivity : int
@@ -93,6 +94,7 @@ class Settings:
 
     error_term: ErrorTerm = "partitioned"
     sphericity: Sphericity = "greenhouse-geisser"
+    variance_groups: str | None = None
     mask: str | dict[str, tuple[str, ...]] | None = None
     connectivity: Connectivity = DEFAULT_CONNECTIVITY
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
@@ -102,7 +104,9 @@ class Settings:
 
 def read_settings(place: Place) -> Settings:
     """Read the object under `Software.bids_group`."""
-    fields = place.fields(("ErrorTerm", "Sphericity", "Mask", "Connectivity", "Inference", *_LATER_SETTINGS))
+    fields = place.fields(
+        ("ErrorTerm", "Sphericity", "VarianceGroups", "Mask", "Connectivity", "Inference", *_LATER_SETTINGS)
+    )
     for key, (harmless, what) in _LATER_SETTINGS.items():
         if key in fields and (isinstance(fields[key].value, bool | None) or fields[key].value != harmless):
             fields[key].fail(f"{what}: not available in this version; leave the key out")
@@ -111,6 +115,7 @@ def read_settings(place: Place) -> Settings:
         sphericity=fields["Sphericity"].choice(get_args(Sphericity))
         if "Sphericity" in fields
         else "greenhouse-geisser",
+        variance_groups=fields["VarianceGroups"].text() if "VarianceGroups" in fields else None,
         mask=_read_mask(fields["Mask"]) if "Mask" in fields else None,
         connectivity=fields["Connectivity"].choice(get_args(Connectivity))
         if "Connectivity" in fields

@@ -18,8 +18,8 @@ from bids_group.inputs.settings import Settings
 from bids_group.inputs.spec import ModelSpec, read_spec
 from bids_group.inputs.variable_tables import read_further_tables, read_participants
 
-# The messages of the designs point to Input, which the model of --model auto does not have.
-_AUTO_REMEDY = "--model auto takes every map found and has no Input: choose the maps with --bids-filter-file"
+# The messages about maps and designs point to Input.
+_AUTO_REMEDY = "(--model auto has no Input: where maps must be chosen, choose them with --bids-filter-file)"
 
 logger = logging.getLogger("bids_group")
 

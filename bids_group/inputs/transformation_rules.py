@@ -15,7 +15,7 @@ import pandas as pd
 
 from bids_group.errors import DataError
 from bids_group.inputs.strict import suggest
-from bids_group.inputs.variables import MISSING_VALUES, Variable, make_covariate, read_numbers
+from bids_group.inputs.variables import MISSING_VALUES, Variable, make_covariate
 
 
 def get_numbers(variable: Variable) -> pd.Series:
@@ -162,24 +162,34 @@ def replace_values(variable: Variable, replacements: Mapping[str, float | str], 
     """
     texts = {old: _write(new) for old, new in replacements.items()}
     if variable.numbers is not None and all(_is_number(new) or new in MISSING_VALUES for new in texts.values()):
-        numbers = {float(old): float(new) if _is_number(new) else np.nan for old, new in texts.items() if _is_number(old)}
-        return make_covariate(variable.numbers.replace(numbers), variable.source)
-    matched = _match_texts(variable, texts)
+        new_numbers = {
+            float(old): float(new) if _is_number(new) else np.nan for old, new in texts.items() if _is_number(old)
+        }
+        return make_covariate(variable.numbers.map(lambda number: new_numbers.get(number, number)), variable.source)
+    is_read = reread or variable.numbers is not None or any(isinstance(new, float) for new in replacements.values())
+    matched = _match_texts(variable, texts, as_numbers=reread or variable.numbers is not None)
     labels = variable.labels.map(lambda label: matched.get(label, label)).astype(object)
     labels = labels.where(labels.notna() & ~labels.isin(MISSING_VALUES), None)
-    levels = {matched.get(level, level) for level in (*variable.levels, *variable.labels.dropna())} - set(MISSING_VALUES)
-    is_read = reread or variable.numbers is not None or any(isinstance(new, float) for new in replacements.values())
-    numbers = read_numbers("the result", pd.Series(sorted(levels), dtype=object), labels) if is_read else None
+    levels = {matched.get(level, level) for level in variable.levels} - set(MISSING_VALUES)
+    numbers = _read_again(levels | set(labels.dropna()), labels) if is_read else None
     return replace(variable, labels=labels, numbers=numbers, levels=tuple(sorted(levels)))
 
 
-def _match_texts(variable: Variable, texts: Mapping[str, str]) -> dict[str, str]:
-    """Write the old values as the labels of a covariate write them."""
-    if variable.numbers is None:
-        return dict(texts)
-    by_number = {float(old): new for old, new in texts.items() if _is_number(old)}
+def _read_again(levels: set[str], labels: pd.Series) -> pd.Series | None:
+    words = sorted(level for level in levels if not _is_number(level))
+    if len(words) == len(levels):
+        return None
+    if words:
+        raise DataError(f"some of the new values are numbers, but not {words[0]!r}; replace it too, by n/a if need be")
+    return pd.to_numeric(labels).astype(np.float64)
+
+
+def _match_texts(variable: Variable, texts: Mapping[str, str], *, as_numbers: bool) -> dict[str, str]:
+    """Return the new value of each label that is replaced; as numbers, 7 is 7.0."""
+    by_number = {float(old): new for old, new in texts.items() if as_numbers and _is_number(old)}
     labels = (*variable.levels, *variable.labels.dropna())
-    return {label: by_number[float(label)] for label in labels if float(label) in by_number}
+    numeric = {label: by_number[float(label)] for label in labels if _is_number(label) and float(label) in by_number}
+    return {**numeric, **texts}
 
 
 def _is_number(text: str) -> bool:
@@ -193,12 +203,16 @@ def _write(value: float | str) -> str:
 def check_replaced(variables: Sequence[Variable], old_values: Sequence[str]) -> None:
     """Refuse to replace a value that occurs in none of the variables.
 
+    What was computed is not judged: its values depend on the rows that are left.
+
     Raises
     ------
     DataError
     """
-    known = {label for variable in variables for label in (*variable.levels, *variable.labels.dropna())}
-    numbers = {float(label) for label in known if _is_number(label)}
+    if not all(variable.levels for variable in variables):
+        return
+    known = {level for variable in variables for level in variable.levels}
+    numbers = {float(level) for level in known if _is_number(level)}
     for old in old_values:
         if old not in known and not (_is_number(old) and float(old) in numbers):
             raise DataError(f"there is no value {old!r} to replace; {suggest(old, known)}")

@@ -156,7 +156,9 @@ def _index_cells(path: Path, cells: list[list[str]], keys: tuple[str, ...]) -> p
             raise DataError(f"{path}: line {number} has {len(line)} cells and the header {len(header)}; split by tabs")
     table = pd.DataFrame(cells[1:], columns=header, dtype=object)
     labels = [[value.removeprefix(_PREFIXES[key]) for value in table.pop(key)] for key in keys]
-    _refuse_repeats(path, " and ".join(_KEY_NAMES[key] for key in keys), [" ".join(row) for row in zip(*labels, strict=True)])
+    _refuse_repeats(
+        path, " and ".join(_KEY_NAMES[key] for key in keys), [" ".join(row) for row in zip(*labels, strict=True)]
+    )
     if len(keys) == 1:
         return table.set_axis(pd.Index(labels[0], dtype=object), axis="index")
     return table.set_axis(pd.MultiIndex.from_arrays(labels, names=_LEVELS), axis="index")

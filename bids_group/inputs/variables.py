@@ -175,7 +175,7 @@ class VariableTable:
         values = self._join_by_session(name, table) if table.has_sessions else self.rows["subject"].map(column)
         labels = values.astype(object).where(values.notna() & ~values.isin(MISSING_VALUES), None)
         levels = tuple(sorted(set(column.dropna()) - set(MISSING_VALUES)))
-        numbers = None if as_factor else read_numbers(name, column, labels)
+        numbers = None if as_factor else _read_numbers(name, column, labels)
         return Variable(labels, numbers, f"{A_COLUMN}{table.name}", levels)
 
     def _join_by_session(self, name: str, table: ValueTable) -> pd.Series:
@@ -184,7 +184,7 @@ class VariableTable:
             subject = self.rows.loc[sessions.isna(), "subject"].min()
             raise DataError(
                 f"{name!r} is a column of {table.name}, which has a value for each session, and sub-{subject} has maps "
-                f"without the session entity; take maps of sessions, or give one value per participant in {PARTICIPANTS}"
+                f"without the session entity; choose maps of sessions, or give one value each in {PARTICIPANTS}"
             )
         keys = pd.MultiIndex.from_arrays([self.rows["subject"], sessions])
         return pd.Series(table.values[name].reindex(keys).to_numpy(), self.rows.index, dtype=object)
@@ -210,7 +210,7 @@ def _refuse_reserved(name: str) -> None:
         raise DataError(f"a variable is called {name!r}, which is the name of the constant; rename it")
 
 
-def read_numbers(name: str, column: pd.Series, labels: pd.Series) -> pd.Series | None:
+def _read_numbers(name: str, column: pd.Series, labels: pd.Series) -> pd.Series | None:
     """Return labels as numbers, or None where no value of the whole column is one.
 
     The column decides, not the rows of one model, so that a factor stays one when subjects are left out.

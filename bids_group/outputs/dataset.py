@@ -22,7 +22,7 @@ BIDS_VERSION = "1.10.0"
 TEMPLATES = "templates"
 # Statistical maps are not in BIDS yet (BEP041), nor are the names of a model's own files.
 # A pattern that ends in a slash, or names what is in a folder, would not silence the folder itself.
-BIDSIGNORE_LINES = ("/model-*_report.html", "/model-*_smdl.json", "/node-*", f"/{TEMPLATES}")
+BIDSIGNORE_LINES = ("/model-*_report.html", "/model-*_smdl.json", "/node-*")
 
 
 def describe_dataset(output_dir: Path, bids_dir: Path, spec: ModelSpec, datasets: Iterable[Dataset]) -> dict[str, Any]:
@@ -53,7 +53,9 @@ def template_name(kind: str) -> str:
 def write_dataset_files(staging: Staging, study: Study, bids_dir: Path) -> None:
     """Write the files of the dataset and of the model that stand above the nodes, and the templates."""
     staging.write_json(DATASET_DESCRIPTION, describe_dataset(staging.output_dir, bids_dir, study.spec, study.datasets))
-    staging.write_bytes(BIDSIGNORE, "".join(f"{line}\n" for line in BIDSIGNORE_LINES).encode())
+    has_templates = bool(study.templates) or (staging.output_dir / TEMPLATES).exists()
+    ignored = (*BIDSIGNORE_LINES, f"/{TEMPLATES}") if has_templates else BIDSIGNORE_LINES
+    staging.write_bytes(BIDSIGNORE, "".join(f"{line}\n" for line in ignored).encode())
     staging.write_json(spec_name(study.spec.name), study.spec.document)
     for kind, document in study.templates.items():
         staging.write_json(template_name(kind), document)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bids_group.errors import DataError
 from bids_group.inputs.images import to_volume
 from bids_group.outputs.naming import node_folder, sidecar_name
+from bids_group.outputs.quality import describe_quality
 from bids_group.outputs.results import (
     ContrastResult,
     InferenceResult,
@@ -51,6 +52,7 @@ def write_model(staging: Staging, model: ModelResult) -> None:
     writer.write_table(model.names.design, write_tsv(model.design.matrix))
     contrasts = list_contrast_weights([result.contrast for result in model.contrasts], model.design.columns)
     writer.write_table(model.names.contrasts, write_tsv(contrasts))
+    writer.write_table(model.names.quality, write_tsv(model.quality), describe_quality(model.quality))
     writer.write_mask()
     writer.write_json(model.names.summary, summarise_model(model))
     for result in model.contrasts:
@@ -68,6 +70,7 @@ def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:
         "z": compute_z(statistic),
         "p": np.maximum(compute_p(statistic), SMALLEST_P),
         "epsilon": result.test.epsilon,
+        "dof": result.test.own_dof,
     }
     for stat in list_statmaps(result):
         name = writer.model.names.statmap(result.contrast.label, stat)
@@ -179,6 +182,6 @@ def _check_range(values: NDArray[Any], name: str, *, must_not_vanish: bool) -> N
 
 def _intent_parameters(result: ContrastResult | None, stat: str) -> tuple[float, ...]:
     """Return the degrees of freedom as NIfTI's header wants them; none where they differ between voxels."""
-    if result is None or stat not in ("t", "F") or result.test.epsilon is not None:
+    if result is None or stat not in ("t", "F") or np.ndim(result.statistic.dof):
         return ()
     return result.test.dof

@@ -7,11 +7,14 @@ import pandas as pd
 
 from bids_group.outputs import figures
 from bids_group.outputs.derivatives import ModelWriter
+from bids_group.outputs.quality import name_maps
 from bids_group.outputs.results import ContrastResult, ModelResult
 from bids_group.outputs.staging import Staging
 from bids_group.outputs.summary import list_brain_figures
 
-MODEL_FIGURES = ("design", "contrasts", "mask")
+MODEL_FIGURES = ("design", "contrasts", "mask", "quality")
+# The columns of quality.tsv that are drawn.
+QUALITY_MEASURES = {"correlation": "correlation", "distance": "robust distance", "cook_share": "share moved"}
 
 
 def draw_model(staging: Staging, model: ModelResult, *, report_progress: Callable[[], object] = lambda: None) -> None:
@@ -32,6 +35,8 @@ def draw_model(staging: Staging, model: ModelResult, *, report_progress: Callabl
     report_progress()
     writer.write_file(names.design_figure("mask"), _draw_mask(writer))
     report_progress()
+    writer.write_file(names.design_figure("quality"), _draw_quality(model.quality))
+    report_progress()
     for result in model.contrasts:
         _draw_contrast(writer, result, report_progress)
 
@@ -46,6 +51,12 @@ def _draw_mask(writer: ModelWriter) -> bytes:
     model = writer.model
     mask = writer.make_image(np.ones(int(model.voxels.mask.sum()), dtype=np.int32))
     return figures.draw_mask(mask, writer.make_image(model.mean_effect))
+
+
+def _draw_quality(table: pd.DataFrame) -> bytes:
+    names = name_maps(table, with_contrast=table["contrast"].nunique() > 1)
+    labels = [name if pd.notna(flags) else None for name, flags in zip(names, table["flags"], strict=True)]
+    return figures.draw_quality(table[list(QUALITY_MEASURES)].rename(columns=QUALITY_MEASURES), labels)
 
 
 def _label_weights(model: ModelResult) -> pd.DataFrame:

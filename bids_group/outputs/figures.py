@@ -47,6 +47,14 @@ MOST_NUMBERED_COLUMNS = 28
 LONGEST_LABEL = 28
 MOST_PICTURED_CELLS = 300  # along an axis; more are averaged in blocks
 
+# One strip for each measure of the inputs, a dot for each map: smaller ones where there are many.
+QUALITY_WIDTH_INCHES = 7.4
+QUALITY_STRIP_INCHES = 1.1
+QUALITY_NAME_INCHES = 0.055  # a character of an upright name
+QUALITY_DOT_AREA, QUALITY_DOT_SIZES = 1600.0, (2.0, 14.0)  # square points
+MOST_NAMES_SIDE_BY_SIDE = 60
+ORDINARY_COLOUR, ODD_COLOUR = "#4d4d4d", "#b2182b"  # told apart by shape as well
+
 # A mean map is coloured up to this percentile of its absolute values, so that one wild voxel does not bleach the rest.
 MEAN_PERCENTILE = 98
 # A statistic is coloured up to its largest absolute value, or this many times the percentile if that is less.
@@ -284,6 +292,43 @@ def draw_contrast_weights(weights: pd.DataFrame) -> bytes:
     return _encode(figure)
 
 
+def draw_quality(measures: pd.DataFrame, labels: Sequence[str | None]) -> bytes:
+    """Draw measures of each map one above the other, the maps from left to right, odd ones marked and named.
+
+    Parameters
+    ----------
+    measures : DataFrame of float, shape (n_maps, n_measures)
+        The columns name the measures; one of NaN only is not drawn.
+    labels : sequence of str or None, length n_maps
+        The name of each odd map, None of an ordinary one.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    known = [name for name in measures if measures[name].notna().any()]
+    rows = np.arange(len(measures))
+    is_odd = np.array([label is not None for label in labels])
+    height = QUALITY_STRIP_INCHES * len(known) + QUALITY_NAME_INCHES * max(len(name or "") for name in labels)
+    figure = _make_figure((QUALITY_WIDTH_INCHES, 0.5 + height), layout="constrained")
+    size = float(np.clip(QUALITY_DOT_AREA / max(len(rows), 1), *QUALITY_DOT_SIZES))
+    strips = figure.subplots(max(len(known), 1), sharex=True, squeeze=False)[:, 0]
+    for axes, name in zip(strips, known, strict=False):
+        axes.vlines(rows[is_odd], 0, 1, transform=axes.get_xaxis_transform(), color="0.85", linewidth=0.6, zorder=0)
+        axes.axhline(0, color="0.6", linewidth=0.6, zorder=1)
+        axes.scatter(rows[~is_odd], measures[name][~is_odd], s=size, color=ORDINARY_COLOUR, linewidths=0)
+        axes.scatter(rows[is_odd], measures[name][is_odd], s=3 * size, color=ODD_COLOUR, marker="D", linewidths=0)
+        axes.set_ylabel(name, fontsize=FONT_SIZE)
+        axes.tick_params(labelsize=FONT_SIZE)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(y=0.15)  # no mark is cut
+    strips[-1].set_xlabel(f"{len(rows):,} maps, in the order of the design's rows", fontsize=FONT_SIZE)
+    strips[-1].set_xlim(-1, len(rows))
+    _label_odd_maps(strips[0], labels)
+    return _encode(figure)
+
+
 def _read_values(image: Nifti1Image) -> NDArray[np.float32]:
     return np.nan_to_num(image.get_fdata(dtype=np.float32, caching="unchanged"))
 
@@ -434,6 +479,19 @@ def _write_weights(axes: Any, shades: NDArray[np.float64], values: NDArray[np.fl
             fontsize=SMALL_FONT_SIZE,
             color="white" if dark else "black",
         )
+
+
+def _label_odd_maps(axes: Any, labels: Sequence[str | None]) -> None:
+    """Name odd maps above a strip, leaving out names that would cover the one before."""
+    above = axes.secondary_xaxis("top")
+    above.spines[:].set_visible(False)
+    places: list[int] = []
+    for row, label in enumerate(labels):
+        if label is not None and (not places or row - places[-1] >= len(labels) / MOST_NAMES_SIDE_BY_SIDE):
+            places.append(row)
+    names = [_shorten(labels[row]) for row in places]
+    above.set_xticks(places, names, rotation=90, fontsize=SMALL_FONT_SIZE)
+    above.tick_params(length=0, colors=ODD_COLOUR)
 
 
 def _encode(figure: Any) -> bytes:

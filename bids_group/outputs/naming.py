@@ -84,6 +84,11 @@ class ModelNames:
         return f"{self._prefix()}contrasts.tsv"
 
     @property
+    def quality(self) -> str:
+        """Return the name of the table of the quality of the inputs."""
+        return f"{self._prefix()}quality.tsv"
+
+    @property
     def summary(self) -> str:
         """Return the name of the machine-readable summary that the report is made from."""
         return f"{self._prefix()}model.json"
@@ -107,7 +112,7 @@ class ModelNames:
         return f"{self._contrast(contrast)}desc-{desc}_{kind}.tsv"
 
     def design_figure(self, kind: str) -> str:
-        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``)."""
+        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``, ``quality``)."""
         return f"figures/{self._prefix()}{kind}.png"
 
     def figure(self, contrast: str, desc: str, kind: str) -> str:

@@ -69,11 +69,20 @@ class ContrastTest:
 
     @property
     def dof(self) -> tuple[float, ...]:
-        """Return the degrees of freedom before any epsilon: those of the error for t, of effect and error for F."""
+        """Return the degrees of freedom before any epsilon: those of the error for t, of effect and error for F.
+
+        Their median over voxels where the variances of groups give each voxel its own.
+        """
         scale = 1.0 if self.epsilon is None else self.epsilon
-        effect, error = (np.ravel(one / scale) for one in (self.statistic.dof_effect, self.statistic.dof))
-        nominal = (round(float(effect[0]), 6), round(float(error[0]), 6))
-        return nominal if self.statistic.test == "F" else nominal[1:]
+        both = (self.statistic.dof_effect, self.statistic.dof)
+        effect, error = (round(float(np.median(one / scale)), 6) for one in both)
+        return (effect, error) if self.statistic.test == "F" else (error,)
+
+    @property
+    def own_dof(self) -> NDArray[np.float64] | None:
+        """Return the degrees of freedom of each voxel's error, where they differ for another reason than epsilon."""
+        has_own = self.epsilon is None and np.ndim(self.statistic.dof) > 0
+        return np.asarray(self.statistic.dof) if has_own else None
 
     @property
     def median_epsilon(self) -> float | None:
@@ -111,6 +120,8 @@ class ModelResult:
     voxels : AnalysedVoxels
     mean_effect : ndarray of float64, shape (n_voxels,)
         The mean over all maps.
+    quality : DataFrame
+        What was measured of each map, and what is odd about it.
     mask_sources : Mapping of str to Path
         The given masks by BIDS URI or path; empty where the maps alone define the mask.
     contrasts : tuple of ContrastResult
@@ -130,6 +141,7 @@ class ModelResult:
     design: DesignMatrix
     voxels: AnalysedVoxels
     mean_effect: NDArray[np.float64]
+    quality: pd.DataFrame
     mask_sources: Mapping[str, Path]
     contrasts: tuple[ContrastResult, ...]
     error_term: ErrorTerm | None
@@ -146,9 +158,9 @@ class ModelResult:
 
 def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
     """Return the unthresholded maps that a contrast has."""
-    if result.contrast.test == "t":
-        return ("effect", "variance", "t", "z", "p")
-    return ("F", "z", "p") if result.test.epsilon is None else ("F", "z", "p", "epsilon")
+    stats = ("effect", "variance", "t", "z", "p") if result.contrast.test == "t" else ("F", "z", "p")
+    own = {"epsilon": result.test.epsilon, "dof": result.test.own_dof}
+    return (*stats, *(name for name, values in own.items() if values is not None))
 
 
 def name_inference_files(names: ModelNames, result: ContrastResult, entry: InferenceResult) -> dict[str, str]:

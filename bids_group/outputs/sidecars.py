@@ -16,6 +16,7 @@ _STATMAP_TEXTS = {
     "F": ("F = (Cb)'[C (X'X)^- C']^- (Cb) / (r s^2) with r the rank of the contrast", "F"),
     "z": ("z of the same upper tail as the statistic, sf(z) = sf({test}); negative where p (upper tail) > 0.5", "z"),
     "epsilon": ("Epsilon ({sphericity}), by which the degrees of freedom of F are multiplied", "ratio"),
+    "dof": ("Degrees of freedom of the error (Welch-Satterthwaite)", "degrees of freedom"),
     "p": ("Uncorrected p, {sides}; 1 outside the analysis mask, at least {smallest:.2g}", "probability"),
 }
 _NEIGHBOURS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
@@ -87,6 +88,9 @@ def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]
 
 def describe_error_term(model: ModelResult) -> str:
     """Say in words which error the effects are tested against."""
+    if model.node.settings.variance_groups is not None:
+        name = model.node.settings.variance_groups
+        return f"a residual variance for each level of {name} (Welch), with Welch-Satterthwaite degrees of freedom"
     return {
         "pooled": "pooled: one residual variance for all conditions, which assumes compound symmetry",
         "partitioned": "partitioned: each contrast against the variance of its own scores between subjects",

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bids_group.inputs.contrasts import Contrast
+from bids_group.outputs.quality import count_flagged
 from bids_group.outputs.results import (
     ContrastResult,
     InferenceResult,
@@ -33,12 +34,18 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "Excluded": model.n_excluded,
         "ErrorTerm": model.error_term,
         "Sphericity": node.settings.sphericity,
+        "VarianceGroups": node.settings.variance_groups,
         "PooledEpsilon": model.epsilon,
         "X": list(node.terms) or None,
         "Formula": node.formula.text if node.formula else None,
         "Design": _summarise_design(model),
         "ContrastWeights": {"File": model.names.contrasts, "Figure": model.names.design_figure("contrasts")},
         "Mask": _summarise_mask(model),
+        "Quality": {
+            "File": model.names.quality,
+            "Figure": model.names.design_figure("quality"),
+            "Flagged": count_flagged(model.quality),
+        },
         "Connectivity": node.settings.connectivity,
         "Warnings": list(model.warnings),
         "Contrasts": [_summarise_contrast(model, result) for result in model.contrasts],

@@ -26,6 +26,9 @@ from bids_group.report.collect import (
 MOST_CLUSTERS = 20
 WORDING_VERBS = ("format_", "describe_", "name_", "is_")
 MOST_DEPENDENT_COLUMNS = 12
+FLAGS_COLUMN = "flags"  # of quality.tsv
+# The columns of quality.tsv that the report shows of flagged maps, besides the measures.
+FLAGGED_COLUMNS = ("subject", "session", "run", "contrast", FLAGS_COLUMN)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def _load_templates() -> Environment:
     functions = (
         *(getattr(wording, name) for name in dir(wording) if name.startswith(WORDING_VERBS)),
         *(_anchor_node, _anchor_model, _anchor_contrast, _anchor_inference),
-        *(_title_model, _excerpt_clusters, _excerpt_excluded, _list_models, _list_warnings, _shorten_list),
+        *(_excerpt_clusters, _excerpt_excluded, _excerpt_flagged),
+        *(_title_model, _list_models, _list_warnings, _shorten_list),
     )
     environment.filters |= {function.__name__.lstrip("_"): function for function in functions}
     environment.filters["shell_join"] = shlex.join
@@ -125,6 +129,17 @@ def _shorten_list(names: tuple[str, ...]) -> str:
     left = len(names) - MOST_DEPENDENT_COLUMNS
     shown = ", ".join(names[:MOST_DEPENDENT_COLUMNS])
     return f"{shown} and {left} more" if left > 0 else shown
+
+
+def _excerpt_flagged(table: Table) -> Table:
+    """Return the rows of quality.tsv that have a flag, without the columns that few need."""
+    if FLAGS_COLUMN not in table.columns:
+        raise DataError(f"{table.file.href}: no column {FLAGS_COLUMN}; run the analysis again to rewrite it")
+    columns = tuple(name for name in (*FLAGGED_COLUMNS, *wording.MEASURE_COLUMNS) if name in table.columns)
+    places = [table.columns.index(name) for name in columns]
+    flagged = [row for row in table.rows if row[table.columns.index(FLAGS_COLUMN)] != MISSING]
+    cells = [tuple(wording.format_measure(row[place], table.columns[place]) for place in places) for row in flagged]
+    return Table(table.file, tuple(name.replace("_", " ") for name in columns), tuple(cells))
 
 
 def _excerpt_excluded(table: Table) -> Table:

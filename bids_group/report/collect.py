@@ -131,6 +131,15 @@ class MaskRecord:
 
 
 @dataclass(frozen=True)
+class QualityRecord:
+    """What was measured of each map, in a table and a picture, and how many maps are flagged."""
+
+    table: Table
+    figure: StoredFigure
+    n_flagged: int
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """One fitted model."""
 
@@ -147,8 +156,10 @@ class ModelRecord:
     weights_file: StoredFile
     weights_figure: StoredFigure | None
     mask: MaskRecord
+    quality: QualityRecord | None
     connectivity: int
     sphericity: str
+    variance_groups: str | None
     pooled_epsilon: float | None
     warnings: tuple[str, ...]
     contrasts: tuple[ContrastRecord, ...]
@@ -311,8 +322,10 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         weights_file=folder.refer(weights["File"]),
         weights_figure=_read_optional(folder, weights.get("Figure")),
         mask=_collect_mask(folder, record["Mask"]),
+        quality=_collect_quality(folder, record.get("Quality")),
         connectivity=record["Connectivity"],
         sphericity=record["Sphericity"],
+        variance_groups=record["VarianceGroups"],
         pooled_epsilon=record["PooledEpsilon"],
         warnings=tuple(record["Warnings"]),
         contrasts=tuple(_collect_contrast(folder, contrast) for contrast in record["Contrasts"]),
@@ -347,6 +360,12 @@ def _collect_mask(folder: _Folder, record: Mapping[str, Any]) -> MaskRecord:
         n_missing=record["VoxelsMissing"],
         n_constant=record["VoxelsConstant"],
     )
+
+
+def _collect_quality(folder: _Folder, record: Mapping[str, Any] | None) -> QualityRecord | None:
+    if record is None:
+        return None
+    return QualityRecord(folder.read_table(record["File"]), folder.read_figure(record["Figure"]), record["Flagged"])
 
 
 def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRecord:

@@ -25,6 +25,7 @@ MAP_WORDS = {
     "z": "z score",
     "p": "p value",
     "epsilon": "epsilon",
+    "dof": "degrees of freedom",
 }
 FILE_WORDS = {
     "map": "surviving statistic",
@@ -48,6 +49,8 @@ WHOLE_COLUMNS = ("volume_mm", "n_voxels")
 P_COLUMNS = ("p_rft",)
 SMALLEST_SHOWN_P = 0.0001
 STATISTIC_COLUMNS = {"peak_value": "Peak", "cluster_mean": "Mean"}  # in units of the test's statistic
+# Of quality.tsv.
+MEASURE_COLUMNS = ("correlation", "asymmetry", "sd", "distance", "cook_share", "peak_t_without")
 FEWEST_PLAIN_DECIMAL = 0.01  # smaller numbers show as 0.00 with two decimals
 
 
@@ -106,6 +109,17 @@ def format_cell(text: str, column: str) -> str:
     return format_number(value) if column in STATISTIC_COLUMNS else text
 
 
+def format_measure(text: str, column: str) -> str:
+    """Write a cell of the table of the quality of the inputs with few digits.
+
+    Examples
+    --------
+    >>> format_measure("0.4873", "correlation"), format_measure("n/a", "distance"), format_measure("01", "subject")
+    ('0.49', 'n/a', '01')
+    """
+    return format_number(float(text)) if column in MEASURE_COLUMNS and text != "n/a" else text
+
+
 def is_numeric(column: str) -> bool:
     """Tell whether a column of a table of clusters holds numbers, to be set flush right."""
     return column == "cluster_id" or column in (*COORDINATE_COLUMNS, *WHOLE_COLUMNS, *STATISTIC_COLUMNS, *P_COLUMNS)
@@ -137,6 +151,8 @@ def describe_test(contrast: ContrastRecord, model: ModelRecord) -> str:
     """Say which test a contrast is, its degrees of freedom, and what is known of its error."""
     dof = " and ".join(format_plain(value) for value in contrast.dof)
     test = f"{contrast.test} test with {dof} degree{'' if dof == '1' else 's'} of freedom"
+    if model.variance_groups is not None:
+        test += " (median over voxels, Welch-Satterthwaite)"
     if contrast.median_epsilon is not None:
         name = SPHERICITY_WORDS[model.sphericity]
         test += f", multiplied by each voxel's epsilon ({name}, median {contrast.median_epsilon:.2f})"
@@ -175,7 +191,7 @@ def describe_tail(inference: InferenceRecord) -> str:
 def describe_threshold(inference: InferenceRecord) -> str:
     """Write the threshold as a condition with its unit, such as ``|t| ≥ 3.37``."""
     if inference.threshold is None:
-        return "none: no voxel passed"
+        return "none passed"
     unit, value = inference.threshold_unit, abs(inference.threshold)
     if inference.tail == "two-sided":
         return f"|{unit}| ≥ {format_number(value)}"
@@ -253,6 +269,8 @@ def describe_error(model: ModelRecord) -> str:
         return f"one error term pooled over all conditions, which assumes compound symmetry{epsilon}"
     if model.error_term == "partitioned":
         return "an error term of its own for each contrast, from the scores of the subjects (partitioned)"
+    if model.variance_groups is not None:
+        return f"a residual variance for each level of {model.variance_groups} (Welch)"
     return "the residuals of the model"
 
 

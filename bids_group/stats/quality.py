@@ -373,7 +373,7 @@ def _correlate_asymmetry(
     return np.where(size > 0, cross / np.where(size > 0, size, 1.0), np.nan)
 
 
-def delete_rows(values: Floats, space: ColumnSpace, weights: Floats) -> Floats:
+def delete_rows(values: NDArray[np.floating], space: ColumnSpace, weights: Floats) -> Floats:
     """Compute the t of one voxel without each of its rows in turn, exactly and without fitting again.
 
     With ``k = c'(X'X)^-``, the effect becomes ``c'b - k x_i e_i / (1 - h_i)``, its unscaled variance
@@ -397,9 +397,8 @@ def delete_rows(values: Floats, space: ColumnSpace, weights: Floats) -> Floats:
     ----------
     Belsley, Kuh & Welsch 1980, Regression Diagnostics, equations 2.1, 2.8 and 2.13.
     """
-    values = values.astype(np.float64)
     dof = len(values) - space.rank - 1
-    scores = space.basis.T @ values
+    scores = space.basis.T @ values.astype(np.float64)
     residuals = values - space.basis @ scores
     left = 1.0 - np.einsum("ij,ij->i", space.basis, space.basis)
     is_free = left > 1.0 - FULL_LEVERAGE

@@ -35,7 +35,7 @@ def result(tmp_path_factory):
 
 
 def test_survivors_are_those_above_the_threshold_and_at_least_those_of_bonferroni(result):
-    output, noise = result
+    output, _ = result
     node = output / "node-mean"
     t = read_values(node / f"{PREFIX}contrast-A_stat-t_statmap.nii.gz")
     rft = find_result(node, "A", "rft")

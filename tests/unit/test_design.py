@@ -194,3 +194,69 @@ def test_collinearity_is_told_when_the_vif_of_statsmodels_exceeds_10(design_of, 
 def test_an_uncentred_covariate_is_not_collinear_with_the_intercept(design_of):
     years = [str(2000 + age) for age in AGES]
     assert find_collinear(design_of([1, "years"], participants=make_participants(EIGHT, years=years))) == []
+
+
+def test_an_interaction_is_the_product_of_its_parts_columns(design_of):
+    matrix = design_of(["group", "group:age"]).matrix
+    assert list(matrix.columns) == ["group[control]", "group[patient]", "group[control]:age", "group[patient]:age"]
+    patients = np.array([g == "patient" for g in GROUPS])
+    np.testing.assert_array_equal(matrix["group[patient]:age"], np.where(patients, AGES, 0))
+    assert list(design_of([1, "group[patient]:age"]).columns) == ["intercept", "group[patient]:age"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "formula"),
+    [
+        (["group", "group:age"], "0 + group + group:age"),
+        (["group", "age", "group:age"], "group*age"),
+        ([1, "age", "dose", "age:dose"], "age*dose"),
+        (["A:group", "B:group"], "0 + C(contrast):group"),
+        (["contrast:group:age", 1], "C(contrast):group:age"),
+    ],
+)
+def test_interactions_of_x_and_formula_span_the_same_columns(design_of, terms, formula):
+    rows = make_rows(EIGHT, ("A", "B"))
+    first, second = design_of(terms, rows), design_of(formula, rows)
+    assert first.rank == second.rank
+    bases = [design.space.basis for design in (first, second)]
+    np.testing.assert_allclose(*(basis @ basis.T for basis in bases), atol=1e-12)
+
+
+def test_an_interaction_of_three_factors_has_a_column_for_each_cell(design_of):
+    rows = make_rows(EIGHT, ("A", "B")).assign(session=["pre", "post"] * 8)
+    arm = ["x", "x", "y", "y"] * 2
+    matrix = design_of(["group:arm:contrast"], rows, PARTICIPANTS.assign(arm=arm)).matrix
+    assert len(matrix.columns) == 8
+    assert "group[patient]:arm[x]:contrast[A]" in matrix.columns
+    np.testing.assert_array_equal(matrix.sum(axis=1), 1)
+
+
+def test_a_colon_within_a_level_or_a_column_name_does_not_split(design_of):
+    participants = PARTICIPANTS.assign(time=["09:30", "10:00"] * 4).assign(**{"a:b": ["1", "2", "3", "4"] * 2})
+    matrix = design_of(["age:time[09:30]", "a:b"], participants=participants).matrix
+    assert list(matrix.columns) == ["age:time[09:30]", "a:b"]
+    np.testing.assert_array_equal(matrix["age:time[09:30]"], np.where(np.arange(8) % 2 == 0, AGES, 0))
+
+
+@pytest.mark.parametrize(
+    ("term", "told"),
+    [
+        ("group:aeg", "did you mean 'age'"),
+        ("group[patiant]:age", "did you mean 'group[patient]'"),
+        ("age:age", "stands twice in 'age:age'"),
+        ("group:", "there is no variable ''"),
+        ("1:age", "there is no variable '1'"),
+        ("group:age[3]", "is a number and has no levels"),
+    ],
+)
+def test_interactions_of_unknown_parts_are_refused_at_their_place(design_of, term, told):
+    with pytest.raises(SpecError) as caught:
+        design_of([1, term])
+    assert caught.value.path == "Nodes[0].Model.X[1]"
+    assert told in str(caught.value)
+
+
+def test_effects_of_single_subjects_by_x_cannot_be_partitioned(design_of):
+    rows = make_rows(EIGHT, ("A", "B", "C"))
+    with pytest.raises(DataError, match="effect of a single subject"):
+        drop_subject_columns(design_of(["A", "A:subject"], rows))

@@ -73,7 +73,7 @@ def test_faults_of_an_entry_are_told_with_their_place(entry, path, told):
         ("Sphericity", "box"),
         ("Sphericity", None),
         ("ExchangeabilityBlocks", ["subject"]),
-        ("VarianceGroups", "group"),
+        ("VarianceGroups", ["group"]),
         ("Atlases", ["aal"]),
         ("ErrorTerm", "within"),
         ("Connectivity", 8),

@@ -7,7 +7,7 @@ from bids.modeling.transformations.compute import Demean, Scale, Threshold
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_group.errors import SpecError
+from bids_group.errors import DataError, SpecError
 from bids_group.inputs.strict import Place
 from bids_group.inputs.transformations import apply_instructions, read_instructions
 from bids_group.inputs.variables import VariableTable
@@ -146,4 +146,83 @@ def test_faults_are_told_with_their_place(step, path, told):
     with pytest.raises(SpecError) as caught:
         transform(make_table(age=[1, 2, 3], group=["a", "b", "a"]), step)
     assert caught.value.path == f"Nodes[0].Transformations.{path}"
+    assert told in str(caught.value)
+
+
+def test_drop_na_excludes_rows_and_says_what_is_missing():
+    table = make_table(age=[1, "n/a", 3, "n/a", 6], group=["a", "b", "n/a", "", "b"])
+    steps = [{"Name": "Demean", "Input": "age"}, {"Name": "DropNA", "Input": ["age", "group"]}]
+    remaining, excluded = transform(table, *steps)
+    reasons = ("age", "group", "age, group")
+    assert excluded == {row: f"DropNA: no value of {names}" for row, names in zip((1, 2, 3), reasons, strict=True)}
+    np.testing.assert_allclose(remaining.resolve("age").numbers, [-2.5, 2.5])
+
+
+def test_copy_keeps_the_first_and_rename_takes_it_away():
+    table = make_table(age=[1, 2, 3])
+    copied, _ = transform(
+        table, {"Name": "Copy", "Input": "age", "Output": "years"}, {"Name": "Demean", "Input": "years"}
+    )
+    np.testing.assert_array_equal(copied.resolve("age").numbers, [1, 2, 3])
+    np.testing.assert_array_equal(copied.resolve("years").numbers, [-1, 0, 1])
+    renamed, _ = transform(table, {"Name": "Rename", "Input": "age", "Output": "years"})
+    np.testing.assert_array_equal(renamed.resolve("years").numbers, [1, 2, 3])
+    assert "age" not in renamed.find_names()
+    with pytest.raises(DataError, match="renamed or removed"):
+        renamed.resolve("age")
+
+
+def test_rename_can_swap_names():
+    swapped, _ = transform(
+        make_table(a=[1, 2], b=[3, 4]), {"Name": "Rename", "Input": ["a", "b"], "Output": ["b", "a"]}
+    )
+    assert [list(swapped.resolve(name).numbers) for name in "ab"] == [[3, 4], [1, 2]]
+
+
+def test_delete_and_select_take_columns_away_and_leave_the_maps_their_names():
+    table = make_table(age=[1, 2], dose=[3, 4], site=["x", "y"])
+    assert transform(table, {"Name": "Delete", "Input": ["age", "site"]})[0].find_names() == [
+        "A",
+        "contrast",
+        "dose",
+        "subject",
+    ]
+    steps = [{"Name": "Copy", "Input": "age", "Output": "years"}, {"Name": "Select", "Input": "years"}]
+    assert transform(table, *steps)[0].find_names() == ["A", "contrast", "subject", "years"]
+
+
+def test_what_was_deleted_can_be_made_anew():
+    steps = [{"Name": "Delete", "Input": "age"}, {"Name": "Copy", "Input": "dose", "Output": "age"}]
+    np.testing.assert_array_equal(get_numbers(make_table(age=[1, 2], dose=[3, 4]), *steps), [3, 4])
+
+
+@pytest.mark.parametrize("name", ["Convolve", "Lag", "Resample", "ToDense", "Assign", "Split", "Group"])
+def test_what_needs_the_time_of_a_run_is_refused_by_name(name):
+    with pytest.raises(SpecError, match=f"{name}' is not possible for the variables of a group analysis: ") as caught:
+        transform(make_table(age=[1, 2]), {"Name": name, "Input": "age", "Shift": 1})
+    assert caught.value.path == "Nodes[0].Transformations.Instructions[0].Name"
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "told"),
+    [
+        ({"Name": "Sum", "Input": ["age", "dose"]}, "", "'Output' is missing"),
+        ({"Name": "Sum", "Input": ["age", "dose"], "Output": ["a", "b"]}, ".Output", "one variable is made"),
+        ({"Name": "Sum", "Input": ["age"], "Output": "a", "Weights": [1, 2]}, ".Weights", "2 weights for 1"),
+        ({"Name": "Copy", "Input": ["age", "dose"], "Output": ["a", "a"]}, ".Output", "more than once"),
+        ({"Name": "Factor", "Input": "age", "Output": "a"}, ".Output", "unknown key"),
+        ({"Name": "Power", "Input": "age"}, "", "'Value' is missing"),
+        ({"Name": "Delete", "Input": "aeg"}, ".Input", "did you mean 'age'"),
+        ({"Name": "DropNA", "Input": "aeg"}, ".Input", "did you mean 'age'"),
+        ({"Name": "DropNA", "Input": "empty"}, ".Input", "every row"),
+        ({"Name": "Replace", "Input": "age", "Replace": {}}, ".Replace", "nothing to replace"),
+        ({"Name": "Replace", "Input": "age", "Replace": {"1": True}}, ".Replace.1", "a number"),
+        ({"Name": "Replace", "Input": "age", "Replace": {"1": 2}, "Attribute": "onset"}, ".Attribute", "no onset"),
+        ({"Name": "Ad", "Input": "age"}, ".Name", "did you mean 'And'"),
+    ],
+)
+def test_faults_of_the_further_transformations_are_told_with_their_place(step, path, told):
+    with pytest.raises(SpecError) as caught:
+        transform(make_table(age=[1, 2], dose=[3, 4], empty=["n/a", "n/a"]), step)
+    assert caught.value.path == f"Nodes[0].Transformations.Instructions[0]{path}"
     assert told in str(caught.value)
