@@ -43,6 +43,7 @@ HIGHEST_VARIANCE_RATIO = 1.2
 
 
 def load_maps(
+    plan: NodePlan,
     model: ModelPlan,
     grid: Grid,
     masks: tuple[Path, ...],
@@ -55,7 +56,13 @@ def load_maps(
     paths = list_map_paths(model)
     given = read_mask(masks, grid, paths[0]) if masks else None
     return load_group(
-        paths, grid, given_mask=given, n_threads=n_threads, allocate=allocate, report_progress=report_progress
+        paths,
+        grid,
+        given_mask=given,
+        smoothing_fwhm=plan.node.settings.smoothing_fwhm,
+        n_threads=n_threads,
+        allocate=allocate,
+        report_progress=report_progress,
     )
 
 

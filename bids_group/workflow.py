@@ -145,7 +145,7 @@ def _analyse_model(
     title = f"{node.plan.node.name}{f', {model.input_contrast}' if model.input_contrast else ''}"
     with clock.stage("read maps"), show_progress(f"{title}: reading maps", len(model.rows)) as advance:
         data = load_maps(
-            model, grid, node.masks, allocate=allocate, n_threads=options.n_threads, report_progress=advance
+            node.plan, model, grid, node.masks, allocate=allocate, n_threads=options.n_threads, report_progress=advance
         )
     with clock.stage("fit"):
         fitted = fit_model(node.plan, model, data)

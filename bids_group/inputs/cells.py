@@ -1,5 +1,7 @@
 """The cells of a design: one map for each subject, contrast and whatever else the model names."""
 
+import re
+
 import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES
@@ -37,13 +39,13 @@ def check_cells(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
     if len(doubled):
         raise DataError(_describe_doubled(doubled, within))
     groups = [group for _, group in rows.groupby("contrast")] if node.group_by else [rows]
-    missing = [cell for group in groups if is_repeated(group) for cell in _list_missing_cells(node, group)]
+    missing = [cell for group in groups if is_repeated(group) for cell in _list_missing(node, group)]
     if missing:
         raise DataError(
             f"{node.path}: the repeated-measures design has empty cells: {_list_some(missing)}; "
-            "add the maps, or leave the subjects out with --participant-label"
+            'add the maps, or leave the subjects out with --participant-label or "Missing": "drop-subject"'
         )
-    uneven = _list_missing_cells(node, rows) if node.group_by else []
+    uneven = _list_missing(node, rows) if node.group_by else []
     if uneven:
         return [f"some subjects lack a map, so the models differ in their subjects: {_list_some(uneven)}"]
     return []
@@ -68,7 +70,9 @@ def label_cells(node: NodeSpec, rows: pd.DataFrame) -> pd.Series:
 
 def find_named_entities(node: NodeSpec) -> list[str]:
     """Return the entities, besides subject and contrast, that X or Formula names."""
-    named = {*node.terms, *(node.formula.names if node.formula else ())}
+    # The parts of interactions such as group:session, without a level such as session[2].
+    parts = {re.sub(r"\[.*\]$", "", part) for term in node.terms for part in re.split(r":(?![^\[]*\])", term)}
+    named = {*parts, *(node.formula.names if node.formula else ())}
     return [name for name in ENTITY_SHORT_NAMES if name in named and name not in ("subject", "contrast")]
 
 
@@ -89,11 +93,17 @@ def _describe_doubled(doubled: pd.DataFrame, within: list[str]) -> str:
     )
 
 
-def _list_missing_cells(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
+def find_missing_cells(node: NodeSpec, rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the subjects that lack cells which other subjects of the model have, with these cells."""
     cells = label_cells(node, rows)
     everywhere = sorted(cells.unique())
     by_subject = cells.groupby(rows["subject"]).agg(set)
-    return [f"sub-{subject} {cell}" for subject, own in by_subject.items() for cell in everywhere if cell not in own]
+    lacking = {subject: [cell for cell in everywhere if cell not in own] for subject, own in by_subject.items()}
+    return {str(subject): missing for subject, missing in lacking.items() if missing}
+
+
+def _list_missing(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
+    return [f"sub-{subject} {cell}" for subject, cells in find_missing_cells(node, rows).items() for cell in cells]
 
 
 def _list_some(cells: list[str]) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bids_group.errors import DataError
 from bids_group.inputs.nifti import Grid, format_affine, open_map, read_values
+from bids_group.inputs.smoothing import smooth_map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,7 @@ def load_group(
     grid: Grid,
     *,
     given_mask: NDArray[np.bool_] | None = None,
+    smoothing_fwhm: float = 0.0,
     n_threads: int | None = None,
     allocate: Callable[[tuple[int, int]], NDArray[np.float32]] | None = None,
     report_progress: Callable[[], object] = lambda: None,
@@ -143,6 +145,8 @@ def load_group(
         What `check_grids` returned.
     given_mask : ndarray of bool, shape grid.shape, or None
         The search volume; None for every voxel.
+    smoothing_fwhm : float
+        In mm; each map is smoothed over its own voxels before anything else.
     n_threads : int or None
     allocate : callable or None
         From a shape to the float32 array to fill, for data that do not fit into memory.
@@ -158,7 +162,12 @@ def load_group(
     DataError
         If a map is damaged or all missing, or no voxel is left.
     """
-    first_values = read_values(paths[0])
+
+    def read(path: Path) -> NDArray[np.float32]:
+        values = read_values(path)
+        return smooth_map(values, smoothing_fwhm, grid.voxel_sizes) if smoothing_fwhm else values
+
+    first_values = read(paths[0])
     first = _is_present(first_values)
     _check_any_present(paths[0], first, given_mask)
     # A voxel that the first map lacks is out whatever the others hold, so it needs no column.
@@ -173,7 +182,7 @@ def load_group(
     lock = Lock()
 
     def fill(row: int) -> None:
-        values = first_values if row == 0 else read_values(paths[row])
+        values = first_values if row == 0 else read(paths[row])
         present = _is_present(values)
         _check_any_present(paths[row], present, given_mask)
         matrix[row] = values[candidates]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES, to_label
 from bids_group.errors import DataError, SpecError
-from bids_group.inputs.cells import check_cells, find_named_entities, is_repeated, label_cells
+from bids_group.inputs.cells import check_cells, find_missing_cells, find_named_entities, is_repeated, label_cells
 from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_differ
 from bids_group.inputs.design import (
     DesignMatrix,
@@ -136,6 +136,11 @@ def plan_node(
     levels = list_entity_levels(inputs.rows)
     variables = VariableTable(inputs.rows, participants, entity_levels=levels, tables=tuple(tables))
     filtered = [apply_instructions(node.instructions, replace(variables, rows=rows)) for _, rows in groups]
+    dropped = _find_incomplete(node, [table.rows for table, _ in filtered])
+    if dropped:
+        # Again from the start: what is computed over several rows must not have seen the rows that are dropped.
+        groups = [(name, rows[~rows["subject"].isin(dropped)]) for name, rows in groups]
+        filtered = [apply_instructions(node.instructions, replace(variables, rows=rows)) for _, rows in groups]
     remaining = [table for table, _ in filtered]
     # After Filter, which may leave out what is incomplete, or make incomplete what was not.
     cells = pd.concat([table.rows for table in remaining])
@@ -147,8 +152,30 @@ def plan_node(
     check_inferences(node, contrasts)
     warnings += _find_notes_on_inference(node, contrasts)
     reasons = {label: reason for _, excluded in filtered for label, reason in excluded.items()}
+    reasons |= {label: dropped[s] for label, s in inputs.rows["subject"].items() if s in dropped}
     models = [_add_warnings(model, warnings) for model in models]
     return NodePlan(node, tuple(models), _join_excluded(inputs, reasons))
+
+
+def _find_incomplete(node: NodeSpec, groups: Sequence[pd.DataFrame]) -> dict[str, str]:
+    """Return the subjects that `Missing` says are dropped, each with the reason.
+
+    Raises
+    ------
+    SpecError
+        If nobody would be left.
+    """
+    if node.settings.missing != "drop-subject":
+        return {}
+    dropped = {
+        subject: f"Missing: no map of {', '.join(cells)}"
+        for rows in groups
+        if is_repeated(rows)
+        for subject, cells in find_missing_cells(node, rows).items()
+    }
+    if dropped and all(rows["subject"].isin(dropped).all() for rows in groups):
+        raise SpecError(f"{node.settings.path}.Missing", "every subject lacks a map of the repeated-measures design")
+    return dropped
 
 
 def _join_excluded(inputs: InputTable, reasons: dict[Any, str]) -> pd.DataFrame:

@@ -7,6 +7,10 @@ from bids_group.entities import QUERY_KEYS
 from bids_group.inputs.strict import Place
 from bids_group.vocabulary import ClusterForming, Connectivity, ErrorTerm, Sphericity, Tail
 
+KEYS = (
+    *("ErrorTerm", "Sphericity", "VarianceGroups", "Mask", "Missing", "SmoothingFWHM", "Connectivity"),
+    "Inference",
+)
 CORRECTIONS = ("none", "fdr", "bonferroni", "rft", "permutation")
 AVAILABLE_CORRECTIONS = ("none", "fdr", "bonferroni", "rft")
 TAILS: tuple[Tail, ...] = get_args(Tail)
@@ -15,14 +19,13 @@ CLUSTER_FORMING_UNITS = ("p", "t", "z", "F")
 LARGEST_CLUSTER_FORMING_P = 0.001  # random field theory: above it extents are not as the theory has them
 DEFAULT_ALPHA = 0.05
 SMALLEST_ALPHA = 1e-100
+LARGEST_FWHM_MM = 50
 DEFAULT_UNCORRECTED_ALPHA = 0.001  # Woo et al. 2014, as the usual cluster-forming threshold
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
 
 # Settings that the interface names and this version cannot do yet, each with the one value that asks for nothing.
 _LATER_SETTINGS = {
     "MinCoverage": (1.0, "maps of which some voxels are missing"),
-    "Missing": ("error", "dropping subjects with missing maps"),
-    "SmoothingFWHM": (0, "smoothing"),
     "ExchangeabilityBlocks": ("auto", "permutation"),
     "Atlases": (None, "atlas labels"),
 }
@@ -81,6 +84,10 @@ class Settings:
         How F tests of several within-subject directions are corrected; of partitioned error terms only.
     variance_groups : str or None
         The factor whose levels have variances of their own.
+    missing : str
+        What is done with subjects that lack a cell of repeated measures: ``error`` or ``drop-subject``.
+    smoothing_fwhm : float
+        Of the maps before anything else, in mm; 0 for none.
     mask : str, dict of str to tuple of str, or None
         A path relative to the spec, or the entities of mask files.
     connectivity : int
@@ -95,6 +102,8 @@ class Settings:
     error_term: ErrorTerm = "partitioned"
     sphericity: Sphericity = "greenhouse-geisser"
     variance_groups: str | None = None
+    missing: str = "error"
+    smoothing_fwhm: float = 0.0
     mask: str | dict[str, tuple[str, ...]] | None = None
     connectivity: Connectivity = DEFAULT_CONNECTIVITY
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
@@ -104,9 +113,7 @@ class Settings:
 
 def read_settings(place: Place) -> Settings:
     """Read the object under `Software.bids_group`."""
-    fields = place.fields(
-        ("ErrorTerm", "Sphericity", "VarianceGroups", "Mask", "Connectivity", "Inference", *_LATER_SETTINGS)
-    )
+    fields = place.fields((*KEYS, *_LATER_SETTINGS))
     for key, (harmless, what) in _LATER_SETTINGS.items():
         if key in fields and (isinstance(fields[key].value, bool | None) or fields[key].value != harmless):
             fields[key].fail(f"{what}: not available in this version; leave the key out")
@@ -116,6 +123,8 @@ def read_settings(place: Place) -> Settings:
         if "Sphericity" in fields
         else "greenhouse-geisser",
         variance_groups=fields["VarianceGroups"].text() if "VarianceGroups" in fields else None,
+        missing=fields["Missing"].choice(("error", "drop-subject")) if "Missing" in fields else "error",
+        smoothing_fwhm=_read_fwhm(fields["SmoothingFWHM"]) if "SmoothingFWHM" in fields else 0.0,
         mask=_read_mask(fields["Mask"]) if "Mask" in fields else None,
         connectivity=fields["Connectivity"].choice(get_args(Connectivity))
         if "Connectivity" in fields
@@ -124,6 +133,13 @@ def read_settings(place: Place) -> Settings:
         inference_is_default="Inference" not in fields,
         path=place.path,
     )
+
+
+def _read_fwhm(place: Place) -> float:
+    fwhm = place.number()
+    if not 0 <= fwhm <= LARGEST_FWHM_MM:
+        place.fail(f"the smoothing must be from 0 to {LARGEST_FWHM_MM} mm, found {fwhm:g}")
+    return fwhm
 
 
 def _read_mask(place: Place) -> str | dict[str, tuple[str, ...]]:

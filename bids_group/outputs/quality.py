@@ -14,22 +14,20 @@ Floats = NDArray[np.float64]
 
 # A map stands out beyond this many robust standard deviations (Iglewicz & Hoaglin 1993).
 OUTLYING_SCORE = 3.5
-# A flipped map correlates negatively; of maps with little in common a small negative correlation is chance.
+# A flipped map, or the differences between the sides of a mirrored one, correlate negatively with the others'; of maps
+# with little in common a small negative correlation is chance.
 FLIPPED_CORRELATION = -0.2
-# Left and right differ less than maps do, so that less is left of a true exchange.
-EXCHANGED_ASYMMETRY = -0.1
-# Correlations that differ by less are not taken for different, however alike the others' are: their sampling error
-# in some hundred independent voxels.
+# The spread of correlations is never taken to be less, however alike the others' are: this is their sampling error
+# in a hundred independent voxels.
 CORRELATION_ERROR = 0.1
-ASYMMETRY_ERROR = 0.05
 # In simulations of 15 and more maps of noise none lay further out.
-OUTLYING_DISTANCE = 4.0
+OUTLYING_DISTANCE = 5.0
 # Contrasts, sites and subjects differ by two or three in scale, units by ten or a hundred.
 OUTLYING_SCALE = 5.0
 SCALE_ERROR = 0.1  # of the logarithm: scales within a tenth are the same
 UNIT_SCALES = (0.5, 2.0)  # the SD of a map of z or t
-# Beyond the share of voxels that normal errors would give.
-EXCESSIVE_INFLUENCE = 0.25
+# Beyond the share of voxels that normal errors would give; maps of twice the scale of others reach 0.3.
+EXCESSIVE_INFLUENCE = 0.5
 MOST_WARNINGS_OF_A_KIND = 8
 
 COLUMNS = {
@@ -81,8 +79,8 @@ def find_flags(measured: MapQuality, groups: NDArray[np.integer]) -> dict[str, F
     dict of str to ndarray of bool, shape (n_rows,)
     """
     copy = np.bincount(measured.same_as, minlength=len(groups))[measured.same_as] > 1
-    sign = _is_low(measured.correlation, groups, FLIPPED_CORRELATION, CORRELATION_ERROR)
-    exchanged = _is_low(measured.asymmetry, groups, EXCHANGED_ASYMMETRY, ASYMMETRY_ERROR) & ~sign
+    sign = _is_low(measured.correlation, groups)
+    exchanged = _is_low(measured.asymmetry, groups) & ~sign
     ratio = measured.sd / _find_medians(measured.sd, groups)
     scores = _score_in_groups(_take_log(measured.sd), groups, SCALE_ERROR)
     scale = (np.abs(_take_log(ratio)) > np.log(OUTLYING_SCALE)) & (np.abs(scores) > OUTLYING_SCORE)
@@ -96,8 +94,9 @@ def find_flags(measured: MapQuality, groups: NDArray[np.integer]) -> dict[str, F
     }
 
 
-def _is_low(values: Floats, groups: NDArray[np.integer], threshold: float, error: float) -> Flags:
-    return (values < threshold) & (_score_in_groups(values, groups, error) < -OUTLYING_SCORE)
+def _is_low(correlation: Floats, groups: NDArray[np.integer]) -> Flags:
+    scores = _score_in_groups(correlation, groups, CORRELATION_ERROR)
+    return (correlation < FLIPPED_CORRELATION) & (scores < -OUTLYING_SCORE)
 
 
 def _score_in_groups(values: Floats, groups: NDArray[np.integer], least_spread: float) -> Floats:
@@ -168,7 +167,7 @@ def describe_quality(table: pd.DataFrame) -> dict[str, Any]:
     described["flags"]["Levels"] = {
         "copy": "The same values as another map",
         "sign": f"correlation below {FLIPPED_CORRELATION:g}, standing out from the others",
-        "exchanged": f"asymmetry below {EXCHANGED_ASYMMETRY:g}, standing out from the others",
+        "exchanged": f"asymmetry below {FLIPPED_CORRELATION:g}, standing out from the others",
         "pattern": f"distance above {OUTLYING_DISTANCE:g}, and none of the above",
         "scale": f"sd more than {OUTLYING_SCALE:g} times above or below its contrast's median, and standing out",
         "influence": f"cook_share above cook_expected by more than {EXCESSIVE_INFLUENCE:g}",

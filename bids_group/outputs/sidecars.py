@@ -72,6 +72,7 @@ def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]
         "Statistic": test.statistic.test,
         "DegreesOfFreedom": [int(value) if value == int(value) else value for value in test.dof],
         "Model": "ordinary least squares",
+        **({"SmoothingFwhmMm": fwhm} if (fwhm := model.node.settings.smoothing_fwhm) else {}),
         "ErrorTerm": describe_error_term(model),
         "ContrastWeights": [
             {c: float(w) for c, w in zip(model.design.columns, row, strict=True) if w}

@@ -34,6 +34,7 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "Excluded": model.n_excluded,
         "ErrorTerm": model.error_term,
         "Sphericity": node.settings.sphericity,
+        "SmoothingFwhmMm": node.settings.smoothing_fwhm,
         "VarianceGroups": node.settings.variance_groups,
         "PooledEpsilon": model.epsilon,
         "X": list(node.terms) or None,

@@ -159,6 +159,7 @@ class ModelRecord:
     quality: QualityRecord | None
     connectivity: int
     sphericity: str
+    smoothing_fwhm: float
     variance_groups: str | None
     pooled_epsilon: float | None
     warnings: tuple[str, ...]
@@ -325,6 +326,7 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         quality=_collect_quality(folder, record.get("Quality")),
         connectivity=record["Connectivity"],
         sphericity=record["Sphericity"],
+        smoothing_fwhm=record["SmoothingFwhmMm"],
         variance_groups=record["VarianceGroups"],
         pooled_epsilon=record["PooledEpsilon"],
         warnings=tuple(record["Warnings"]),

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from bids_group.errors import DataError
-from bids_group.inputs.cells import check_cells
+from bids_group.inputs.cells import check_cells, find_named_entities
 from bids_group.inputs.spec import read_spec
 from tests.builders import make_rows, make_spec, write_spec
 
@@ -67,3 +67,7 @@ def test_models_of_single_contrasts_may_differ_in_their_subjects_with_a_warning(
     rows = make_rows(SUBJECTS, ("A", "B")).drop(index=[3])
     (warning,) = check_cells(node_of(1, group_by=["contrast"]), rows)
     assert "sub-02 B" in warning
+
+
+def test_an_entity_within_an_interaction_is_part_of_the_cell(node_of):
+    assert find_named_entities(node_of("subject", "group:session", "A:session[2]")) == ["session"]

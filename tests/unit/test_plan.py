@@ -167,3 +167,20 @@ def test_f_alone_has_no_two_one_sided_entries(plan):
         document["Nodes"][0]["Contrasts"] = [c for c in document["Nodes"][0]["Contrasts"] if c["Test"] == "F"]
         (model,) = plan(document, rows).models
         assert not any("twice the alpha" in warning for warning in model.warnings)
+
+
+def test_incomplete_subjects_are_dropped_where_the_spec_says_so_and_scaling_does_not_see_them(plan):
+    rows = make_rows(SUBJECTS, ("A", "B", "C"))
+    rows = rows[~((rows["subject"] == "05") & (rows["contrast"] == "B"))].reset_index(drop=True)
+    document = make_spec("anova", settings={"Missing": "drop-subject"})
+    scale = {"Name": "Demean", "Input": "age"}
+    document["Nodes"][0]["Transformations"] = {"Transformer": "pybids-transforms-v1", "Instructions": [scale]}
+    document["Nodes"][0]["Model"]["X"] = ["A", "B", "C", "age"]
+    document["Nodes"][0]["Model"]["Software"]["bids_group"]["ErrorTerm"] = "partitioned"
+    found = plan(document, rows)
+    assert set(found.models[0].rows["subject"]) == {"01", "02", "03", "04"}
+    assert list(found.excluded["reason"]) == ["Missing: no map of B"] * 2
+    np.testing.assert_allclose(found.models[0].design.matrix["age"].mean(), 0, atol=1e-12)
+    del document["Nodes"][0]["Model"]["Software"]["bids_group"]["Missing"]
+    with pytest.raises(DataError, match="drop-subject"):
+        plan(document, rows)

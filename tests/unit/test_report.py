@@ -146,7 +146,7 @@ def make_model(names, node, input_contrast):
             "File": names.mask, "Voxels": 54321, "VoxelSizeMm": [3, 3, 3.5], "VolumeMl": 1458.4, "VoxelsMissing": 12, "VoxelsConstant": 0,
             "Source": "voxels finite and non-zero in all 36 maps",
         },
-        "Connectivity": 6, "Sphericity": "greenhouse-geisser", "VarianceGroups": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
+        "Connectivity": 6, "Sphericity": "greenhouse-geisser", "SmoothingFwhmMm": 6.0, "VarianceGroups": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
     }  # fmt: skip
 
 

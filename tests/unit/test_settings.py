@@ -67,8 +67,8 @@ def test_faults_of_an_entry_are_told_with_their_place(entry, path, told):
     [
         ("MinCoverage", 0.8),
         ("MinCoverage", True),
-        ("Missing", "drop-subject"),
-        ("SmoothingFWHM", 6),
+        ("Missing", "drop"),
+        ("SmoothingFWHM", -1),
         ("SmoothingFWHM", False),
         ("Sphericity", "box"),
         ("Sphericity", None),
