@@ -31,7 +31,7 @@ from bids_group.stats.partitioned import (
     fit_partitioned,
 )
 from bids_group.stats.quality import delete_rows, find_mirror, measure_quality
-from bids_group.stats.random_fields import Smoothness, estimate_smoothness
+from bids_group.stats.smoothness import Smoothness, estimate_smoothness
 from bids_group.stats.unequal_variances import compute_welch_statistic, fit_welch
 from bids_group.vocabulary import Connectivity
 

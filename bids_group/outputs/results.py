@@ -17,7 +17,7 @@ from bids_group.inputs.spec import NodeSpec
 from bids_group.outputs.naming import CORRECTION_LABELS, ModelNames
 from bids_group.stats.correct import Inference
 from bids_group.stats.glm import Statistic
-from bids_group.stats.random_fields import Smoothness
+from bids_group.stats.smoothness import Smoothness
 from bids_group.vocabulary import ErrorTerm
 
 

@@ -16,11 +16,8 @@ from bids_group.stats.distributions import log_sf_t
 from bids_group.stats.glm import Statistic, compute_t, fit_glm
 from bids_group.stats.random_fields import (
     Field,
-    Smoothness,
-    count_resels,
     ec_densities_f,
     ec_densities_t,
-    estimate_smoothness,
     expected_ec,
     find_critical_height,
     find_threshold,
@@ -29,6 +26,7 @@ from bids_group.stats.random_fields import (
     log_p_fwe_clusters,
     log_p_heights,
 )
+from bids_group.stats.smoothness import Smoothness, count_resels, estimate_smoothness
 
 PINNED = json.loads((Path(__file__).parents[1] / "reference" / "random_fields.json").read_text(encoding="utf-8"))
 T_PINS = [one for one in PINNED["fields"] if one["test"] == "t"]
