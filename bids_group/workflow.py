@@ -8,7 +8,8 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_group.analysis import assemble_result, fit_model, infer_contrasts, load_maps
+from bids_group.analysis.fitting import fit_model
+from bids_group.analysis.model import assemble_result, infer_contrasts, load_maps
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import Allocate, open_storage

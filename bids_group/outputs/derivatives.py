@@ -12,6 +12,7 @@ from bids_group.inputs.images import to_volume
 from bids_group.outputs.naming import node_folder, sidecar_name
 from bids_group.outputs.quality import describe_quality
 from bids_group.outputs.results import (
+    EFFECT_SIZE_MAPS,
     ContrastResult,
     InferenceResult,
     ModelResult,
@@ -72,6 +73,8 @@ def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:
         "epsilon": result.test.epsilon,
         "dof": result.test.own_dof,
     }
+    if (size := result.test.effect_size) is not None:
+        values |= dict(zip(EFFECT_SIZE_MAPS[size.measure], (size.value, size.lower, size.upper), strict=True))
     for stat in list_statmaps(result):
         name = writer.model.names.statmap(result.contrast.label, stat)
         described = describe_statmap(writer.model, result, stat)

@@ -16,6 +16,7 @@ from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
 from bids_group.outputs.naming import CORRECTION_LABELS, ModelNames
 from bids_group.stats.correct import Inference
+from bids_group.stats.effect_sizes import EffectSize
 from bids_group.stats.glm import Statistic
 from bids_group.stats.smoothness import Smoothness
 from bids_group.vocabulary import ErrorTerm
@@ -42,6 +43,13 @@ class InferenceResult:
         return label_inference(self.spec)
 
 
+# The maps of an effect size: its value, and the lower and upper bound of its interval.
+EFFECT_SIZE_MAPS = {
+    "cohens_d": ("d", "dlower", "dupper"),
+    "partial_eta_squared": ("etasq", "etasqlower", "etasqupper"),
+}
+
+
 def label_inference(spec: InferenceSpec) -> str:
     """Return the label of an entry's outputs: that of its correction, and its name."""
     return CORRECTION_LABELS[spec.correction] + to_label(spec.name)
@@ -60,12 +68,15 @@ class ContrastTest:
         Under a pooled error term: the median of the contrast's own error variance over the pooled one.
     smoothness : Smoothness or None
         Of the residuals, where random field theory is asked for.
+    effect_size : EffectSize or None
+        Cohen's d or partial eta squared, with its confidence interval; None where there is none.
     """
 
     statistic: Statistic
     epsilon: NDArray[np.float64] | None = None
     variance_ratio: float | None = None
     smoothness: Smoothness | None = None
+    effect_size: EffectSize | None = None
 
     @property
     def dof(self) -> tuple[float, ...]:
@@ -160,7 +171,12 @@ def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
     """Return the unthresholded maps that a contrast has."""
     stats = ("effect", "variance", "t", "z", "p") if result.contrast.test == "t" else ("F", "z", "p")
     own = {"epsilon": result.test.epsilon, "dof": result.test.own_dof}
-    return (*stats, *(name for name, values in own.items() if values is not None))
+    size = result.test.effect_size
+    return (
+        *stats,
+        *(name for name, values in own.items() if values is not None),
+        *(EFFECT_SIZE_MAPS[size.measure] if size is not None else ()),
+    )
 
 
 def name_inference_files(names: ModelNames, result: ContrastResult, entry: InferenceResult) -> dict[str, str]:

@@ -16,6 +16,12 @@ _STATMAP_TEXTS = {
     "F": ("F = (Cb)'[C (X'X)^- C']^- (Cb) / (r s^2) with r the rank of the contrast", "F"),
     "z": ("z of the same upper tail as the statistic, sf(z) = sf({test}); negative where p (upper tail) > 0.5", "z"),
     "epsilon": ("Epsilon ({sphericity}), by which the degrees of freedom of F are multiplied", "ratio"),
+    "d": ("Cohen's d: the effect over the SD of the subjects' scores, or of the residuals of groups", "SD"),
+    "dlower": ("Lower bound of the 95% confidence interval of Cohen's d (noncentral t), voxel by voxel", "SD"),
+    "dupper": ("Upper bound of the 95% confidence interval of Cohen's d (noncentral t), voxel by voxel", "SD"),
+    "etasq": ("Partial eta squared, r1 F / (r1 F + r2)", "ratio"),
+    "etasqlower": ("Lower bound of the 95% confidence interval of partial eta squared (noncentral F)", "ratio"),
+    "etasqupper": ("Upper bound of the 95% confidence interval of partial eta squared (noncentral F)", "ratio"),
     "dof": ("Degrees of freedom of the error (Welch-Satterthwaite)", "degrees of freedom"),
     "p": ("Uncorrected p, {sides}; 1 outside the analysis mask, at least {smallest:.2g}", "probability"),
 }

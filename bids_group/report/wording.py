@@ -25,6 +25,12 @@ MAP_WORDS = {
     "z": "z score",
     "p": "p value",
     "epsilon": "epsilon",
+    "d": "Cohen's d",
+    "dlower": "its lower bound",
+    "dupper": "its upper bound",
+    "etasq": "partial eta squared",
+    "etasqlower": "its lower bound",
+    "etasqupper": "its upper bound",
     "dof": "degrees of freedom",
 }
 FILE_WORDS = {

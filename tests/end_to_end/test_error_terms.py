@@ -108,3 +108,12 @@ def test_the_pooled_error_term_is_judged_and_told_where_it_does_not_fit(node, va
 def test_subject_columns_are_not_in_the_design_of_partitioned_errors(node):
     header = (node[1] / "node-partitioned" / "design.tsv").read_text().splitlines()[0]
     assert header.split("\t") == list(CONDITIONS)
+
+
+def test_d_of_a_within_subject_contrast_is_that_of_the_subjects_scores_whatever_the_error_term(values):
+    data, read = values
+    scores = data[:, 0] - data[:, 1]
+    for folder in ("node-partitioned", "node-pooled"):
+        np.testing.assert_allclose(
+            read(folder, "contrast-AMinusB_stat-d"), scores.mean(axis=0) / scores.std(axis=0, ddof=1), **FLOAT32
+        )

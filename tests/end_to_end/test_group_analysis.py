@@ -46,7 +46,11 @@ MEAN_RESULTS = [
     ("B", "bonferroniNegative"),
 ]
 GROUP_CONTRAST = {"Test": "t", "ConditionList": ["group[patient]", "group[control]"], "Weights": [1, -1]}
+D_MAPS, ETA_MAPS = ("d", "dlower", "dupper"), ("etasq", "etasqlower", "etasqupper")
 CONDITIONS = [f"{repetition}{face}" for face in ("FF", "UF", "SF") for repetition in ("Ini", "Imm", "Del")]
+
+
+MODEL_FILES = ("design.tsv", "contrasts.tsv", "quality.tsv", "quality.json", "model.json")
 
 
 def name_result_files(contrast, test, correction):
@@ -143,9 +147,9 @@ def compute_ols_t(data, design, contrast):
 
 def test_every_file_of_the_contract_is_there_and_no_other(one_sample):
     _, output = one_sample
-    models = {f"contrast-{c}_{kind}" for c in "AB" for kind in ("design.tsv", "contrasts.tsv", "model.json")}
+    models = {f"contrast-{c}_{kind}" for c in "AB" for kind in MODEL_FILES}
     masks = {f"{PREFIX}contrast-{c}_desc-analysis_mask{end}" for c in "AB" for end in (".nii.gz", ".json")}
-    maps = set.union(*(name_contrast_files(c, ("effect", "variance", "t", "z", "p")) for c in "AB"))
+    maps = set.union(*(name_contrast_files(c, ("effect", "variance", "t", "z", "p", *D_MAPS)) for c in "AB"))
     results = set.union(*(name_result_files(c, "t", correction) for c, correction in MEAN_RESULTS))
     found = {name for name in list_files(output / "node-mean") if not name.startswith("figures/")}
     assert found == {"inputs.tsv", "results.tsv"} | models | masks | maps | results
@@ -158,7 +162,7 @@ def test_every_file_of_the_contract_is_there_and_no_other(one_sample):
 def test_f_contrast_has_f_z_p_and_no_effect(anova):
     _, output = anova
     found = {name for name in list_files(output / "node-anova") if "contrast-Face_" in name and "figures/" not in name}
-    assert found == name_contrast_files("Face", ("F", "z", "p")) | name_result_files("Face", "F", "fdr")
+    assert found == name_contrast_files("Face", ("F", "z", "p", *ETA_MAPS)) | name_result_files("Face", "F", "fdr")
 
 
 def test_several_nodes_have_a_folder_each_and_labels_drop_what_bids_does_not_allow(groups):
@@ -445,7 +449,7 @@ def test_header_of_a_statistic_holds_its_degrees_of_freedom(anova):
 
 def test_figures_are_there_for_the_design_the_weights_and_every_result(one_sample):
     figures = list_files(one_sample[1] / "node-mean" / "figures")
-    expected = {f"contrast-{c}_{kind}.png" for c in "AB" for kind in ("design", "contrasts", "mask")}
+    expected = {f"contrast-{c}_{kind}.png" for c in "AB" for kind in ("design", "contrasts", "mask", "quality")}
     expected |= {f"{PREFIX}contrast-{c}_desc-{correction}_ortho.png" for c, correction in MEAN_RESULTS}
     assert figures == expected
 
@@ -494,3 +498,25 @@ def test_record_of_the_run_names_command_versions_and_warnings(one_sample):
     log = (output / "logs" / "model-study_log.txt").read_text()
     assert "INFO: found 16 maps of 8 subjects" in log
     assert "twice the alpha" in log
+
+
+def test_effect_sizes_are_those_of_the_formulas_with_intervals_from_the_noncentral_t(one_sample):
+    study, output = one_sample
+    mask = read_values(output / "node-mean" / f"{PREFIX}contrast-A_desc-analysis_mask.nii.gz") > 0
+    data = study.stack("A")[:, mask]
+    d, lower, upper = (read_values(output / "node-mean" / statmap("A", name))[mask] for name in D_MAPS)
+    np.testing.assert_allclose(d, data.mean(axis=0) / data.std(axis=0, ddof=1), **FLOAT32)
+    n = len(data)
+    t = d.astype(float) * np.sqrt(n)
+    np.testing.assert_allclose(stats.nct.sf(t, n - 1, lower.astype(float) * np.sqrt(n)), 0.025, atol=2e-5)
+    np.testing.assert_allclose(stats.nct.cdf(t, n - 1, upper.astype(float) * np.sqrt(n)), 0.025, atol=2e-5)
+
+
+def test_partial_eta_squared_is_that_of_f_and_its_degrees_of_freedom(anova):
+    _, output = anova
+    node = output / "node-anova"
+    mask = read_values(node / f"{PREFIX}desc-analysis_mask.nii.gz") > 0
+    f, found = (read_values(node / statmap("Face", name))[mask].astype(float) for name in ("F", "etasq"))
+    result = find_result(node, "Face", "fdr")
+    effect, error = float(result["dof_effect"]), float(result["dof"])
+    np.testing.assert_allclose(found, effect * f / (effect * f + error), **FLOAT32)

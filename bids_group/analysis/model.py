@@ -1,0 +1,163 @@
+"""One model from its maps to its results: where the rooms `inputs` and `stats` meet."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_group.analysis.fitting import FittedModel
+from bids_group.errors import SpecError
+from bids_group.inputs.datasets import Dataset
+from bids_group.inputs.images import AnalysedVoxels, GroupData, load_group, read_mask
+from bids_group.inputs.nifti import Grid
+from bids_group.inputs.plan import ModelPlan, NodePlan, selects
+from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.storage import Allocate
+from bids_group.inputs.study import list_map_paths
+from bids_group.outputs.naming import ModelNames
+from bids_group.outputs.quality import find_quality_warnings
+from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
+from bids_group.stats.correct import infer
+from bids_group.vocabulary import Connectivity
+
+# A map that lacks more than this share of the analysed voxels deserves a look.
+LARGE_LOSS = 0.1
+# Where a pooled error term is no longer believed: simulated false positives then leave the nominal level.
+LOWEST_POOLED_EPSILON = 0.75
+HIGHEST_VARIANCE_RATIO = 1.2
+
+
+def load_maps(
+    plan: NodePlan,
+    model: ModelPlan,
+    grid: Grid,
+    masks: tuple[Path, ...],
+    *,
+    allocate: Allocate,
+    n_threads: int | None,
+    report_progress: Callable[[], object],
+) -> GroupData:
+    """Read the maps of a model within its masks."""
+    paths = list_map_paths(model)
+    given = read_mask(masks, grid, paths[0]) if masks else None
+    return load_group(
+        paths,
+        grid,
+        given_mask=given,
+        smoothing_fwhm=plan.node.settings.smoothing_fwhm,
+        n_threads=n_threads,
+        allocate=allocate,
+        report_progress=report_progress,
+    )
+
+
+def infer_contrasts(plan: NodePlan, model: ModelPlan, fitted: FittedModel) -> tuple[ContrastResult, ...]:
+    """Correct each contrast's statistic in every way that is asked for."""
+    settings = plan.node.settings
+    results = []
+    for contrast, test in zip(model.contrasts, fitted.tests, strict=True):
+        entries = [entry for entry in settings.inference if selects(entry, contrast)]
+        mask = fitted.voxels.mask
+        inferences = [_correct(entry, test, mask, settings.connectivity) for entry in entries]
+        results.append(ContrastResult(contrast, test, tuple(inferences)))
+    return tuple(results)
+
+
+def _correct(
+    entry: InferenceSpec, test: ContrastTest, mask: NDArray[np.bool_], connectivity: Connectivity
+) -> InferenceResult:
+    try:
+        found = infer(
+            test.statistic,
+            mask,
+            correction=entry.correction,
+            alpha=entry.alpha,
+            tail=None if test.statistic.test == "F" else entry.tail,
+            cluster_extent=entry.cluster_extent,
+            connectivity=connectivity,
+            smoothness=test.smoothness,
+            cluster_forming=entry.cluster_forming,
+        )
+    except ValueError as error:
+        raise SpecError(entry.path, str(error)) from error
+    return InferenceResult(entry, found)
+
+
+def assemble_result(
+    plan: NodePlan,
+    model: ModelPlan,
+    fitted: FittedModel,
+    contrasts: tuple[ContrastResult, ...],
+    *,
+    masks: tuple[Path, ...],
+    datasets: tuple[Dataset, ...],
+) -> ModelResult:
+    """Put together everything that is written of a model."""
+    return ModelResult(
+        node=plan.node,
+        names=ModelNames(model.entities, model.input_contrast),
+        rows=model.rows,
+        n_excluded=len(plan.excluded),
+        design=model.design,
+        voxels=fitted.voxels,
+        mean_effect=fitted.mean_effect,
+        quality=fitted.quality,
+        mask_sources={_name_source(path, datasets): path for path in masks},
+        contrasts=contrasts,
+        error_term=model.error_term,
+        dof=model.dof,
+        epsilon=fitted.epsilon,
+        warnings=(
+            *model.warnings,
+            *_find_data_warnings(model, fitted.voxels),
+            *find_quality_warnings(fitted.quality),
+            *_find_error_warnings(contrasts, fitted),
+        ),
+    )
+
+
+def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:
+    """Say which voxels were left out, and which map cost the most."""
+    warnings = []
+    worst = int(np.argmax(voxels.missing))
+    subject = f"sub-{model.rows['subject'].iloc[worst]} ({model.rows['contrast'].iloc[worst]})"
+    n_analysed = int(voxels.mask.sum()) + voxels.n_voxels_constant
+    if voxels.n_voxels_missing:
+        warnings.append(
+            f"{voxels.n_voxels_missing} of the {n_analysed + voxels.n_voxels_missing} voxels of the mask are left out "
+            f"because a map lacks them; {subject} lacks the most, {voxels.missing[worst]}"
+        )
+    elif voxels.missing[worst] > LARGE_LOSS * n_analysed:
+        warnings.append(
+            f"{subject} lacks {voxels.missing[worst]} voxels that the fullest map has; it narrows the analysis mask"
+        )
+    if voxels.n_voxels_constant:
+        warnings.append(f"{voxels.n_voxels_constant} voxels without residual variance are left out")
+    return warnings
+
+
+def _find_error_warnings(contrasts: tuple[ContrastResult, ...], fitted: FittedModel) -> list[str]:
+    """Say where the data speak against the pooled error term."""
+    warnings = []
+    if fitted.epsilon is not None and fitted.epsilon < LOWEST_POOLED_EPSILON:
+        warnings.append(
+            f"the pooled error term assumes sphericity, but epsilon (Huynh-Feldt, median over voxels) is "
+            f"{fitted.epsilon:.2f}; use partitioned error terms"
+        )
+    for result in contrasts:
+        ratio = result.test.variance_ratio
+        if ratio is not None and ratio > HIGHEST_VARIANCE_RATIO:
+            warnings.append(
+                f"the error variance of {result.contrast.name} is {ratio:.2f} times the pooled one (median over "
+                "voxels), so that its pooled test finds too much; use partitioned error terms"
+            )
+    return warnings
+
+
+def _name_source(path: Path, datasets: tuple[Dataset, ...]) -> str:
+    """Return a file's BIDS URI where a dataset has it, else its address."""
+    for dataset in datasets:
+        if dataset.path in path.absolute().parents:
+            return dataset.uri(path.absolute())
+    return path.absolute().as_uri()
