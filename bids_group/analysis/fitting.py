@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from bids_group.analysis.measures import find_residual_sd, find_score_sd, measure_effect
 from bids_group.errors import DataError, SpecError
+from bids_group.inputs.error_terms import SubjectContrast
 from bids_group.inputs.images import AnalysedVoxels, GroupData
-from bids_group.inputs.plan import ModelPlan, NodePlan
+from bids_group.inputs.plan import ModelPlan, NodePlan, Partition
 from bids_group.outputs.quality import find_flags, list_quality
 from bids_group.outputs.results import ContrastTest
 from bids_group.stats.glm import Fit, compute_statistic, fit_glm
@@ -106,7 +107,7 @@ def _fit_contrasts(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedM
     tests = []
     for i, contrast in enumerate(model.contrasts):
         statistic = compute_statistic(fit, i, contrast.test)
-        spread = judged.score_sds[i] if model.error_term else find_residual_sd(fit)
+        spread = judged.score_sds[i] if model.error_term else find_residual_sd(contrast, model.design, fit)
         effect_size = measure_effect(statistic, spread)
         ratio = judged.variance_ratios[i]
         tests.append(ContrastTest(statistic, variance_ratio=ratio, smoothness=smoothness, effect_size=effect_size))
@@ -114,14 +115,15 @@ def _fit_contrasts(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedM
 
 
 def _fit_partitioned(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
-    fits = _fit_each_contrast(model, data)
+    assert model.partition is not None  # what the plan of partitioned errors has, every contrast factored
+    factors = [factored for factored in model.partition.contrasts if factored is not None]
+    fits = [_fit_contrast(model.partition, factored, data) for factored in factors]
     kept = ~np.logical_or.reduce([fit.find_unfitted() for fit in fits])
     voxels = _leave_out_constant(model, data, kept)
     sphericity = plan.node.settings.sphericity
     tests = []
-    assert model.partition is not None  # what the plan of partitioned errors has
     rows = model.partition.design.layout.rows
-    for contrast, factored, fit in zip(model.contrasts, model.partition.contrasts, fits, strict=True):
+    for contrast, factored, fit in zip(model.contrasts, factors, fits, strict=True):
         restricted = fit.restrict(kept)
         statistic = compute_partitioned(restricted, contrast.test, sphericity=sphericity)
         is_corrected = restricted.n_within > 1 and sphericity != "none"
@@ -130,7 +132,7 @@ def _fit_partitioned(plan: NodePlan, model: ModelPlan, data: GroupData) -> Fitte
         if _needs_smoothness(plan) and factored.within.shape[1] == 1:
             scores = compute_subject_scores(data.effects, rows, factored.within[:, 0])[:, kept]
             smoothness = _estimate_smoothness(scores, factored.basis, restricted.fit.residual_ss, voxels)
-        spread = find_score_sd(contrast, model.design, factored, restricted)
+        spread = find_score_sd(model.partition.design, factored, restricted)
         effect_size = measure_effect(statistic, spread, epsilon=epsilon)
         tests.append(ContrastTest(statistic, epsilon=epsilon, smoothness=smoothness, effect_size=effect_size))
     return FittedModel(voxels, _average(data)[kept], tuple(tests))
@@ -160,13 +162,15 @@ def _estimate_smoothness(
     return estimate_smoothness(maps, basis, residual_ss, voxels.mask, voxels.grid.voxel_sizes)
 
 
-def _fit_each_contrast(model: ModelPlan, data: GroupData) -> list[PartitionedFit]:
-    assert model.partition is not None  # what the plan of repeated measures has
-    rows = model.partition.design.layout.rows
-    return [
-        fit_partitioned(data.effects, rows, one.within, one.between, one.basis, loadings=one.loadings)
-        for one in model.partition.contrasts
-    ]
+def _fit_contrast(partition: Partition, factored: SubjectContrast, data: GroupData) -> PartitionedFit:
+    return fit_partitioned(
+        data.effects,
+        partition.design.layout.rows,
+        factored.within,
+        factored.between,
+        factored.basis,
+        loadings=factored.loadings,
+    )
 
 
 @dataclass(frozen=True)
@@ -180,17 +184,21 @@ class _PooledError:
 
 def _judge_pooled_error(model: ModelPlan, data: GroupData, kept: NDArray[np.bool_], pooled: Fit) -> _PooledError:
     """Compare each contrast's own error variance with the pooled one, and estimate how spherical the errors are."""
-    nothing = (None,) * len(model.contrasts)
     if model.error_term != "pooled" or model.partition is None:
-        return _PooledError(nothing, nothing)
-    fits = [fit.restrict(kept) for fit in _fit_each_contrast(model, data)]
+        return _PooledError((None,) * len(model.contrasts), (None,) * len(model.contrasts))
+    ratios: list[float | None] = []
+    score_sds: list[NDArray[np.float64] | None] = []
+    for factored in model.partition.contrasts:
+        ratio, score_sd = None, None
+        if factored is not None:
+            fit = _fit_contrast(model.partition, factored, data).restrict(kept)
+            ratio = float(np.median(compare_error_variances(fit, pooled)))
+            score_sd = None if fit.find_unfitted().any() else find_score_sd(model.partition.design, factored, fit)
+        ratios.append(ratio)
+        score_sds.append(score_sd)
     design = model.partition.design
-    both = zip(model.contrasts, model.partition.contrasts, fits, strict=True)
-    return _PooledError(
-        tuple(float(np.median(compare_error_variances(fit, pooled))) for fit in fits),
-        tuple(find_score_sd(contrast, model.design, factored, fit) for contrast, factored, fit in both),
-        estimate_sphericity(data.effects, design.layout.rows, design.basis).median,
-    )
+    epsilon = estimate_sphericity(data.effects, design.layout.rows, design.basis).median
+    return _PooledError(tuple(ratios), tuple(score_sds), epsilon)
 
 
 def _average(data: GroupData) -> NDArray[np.float64]:

@@ -193,8 +193,46 @@ def factor_contrast(design: SubjectDesign, weights: Floats) -> SubjectContrast:
     """
     weights = np.atleast_2d(np.asarray(weights, dtype=np.float64))
     _refuse_inestimable(design, weights)
-    on_maps = design.space.score_weights(weights) @ design.space.basis.T
-    on_maps = on_maps.reshape(len(weights), *design.layout.rows.shape)
+    return factor_map_weights(design, weigh_maps(design.space, weights))
+
+
+def weigh_maps(space: ColumnSpace, weights: Floats) -> Floats:
+    """Return the weights that a contrast of the coefficients gives the maps, ``L = C (X'X)^- X'``.
+
+    Parameters
+    ----------
+    space : ColumnSpace
+        Of a design in which the contrast is estimable.
+    weights : ndarray of float64, shape (n_contrast_rows, n_columns)
+
+    Returns
+    -------
+    ndarray of float64, shape (n_contrast_rows, n_maps)
+        In the order of the design's rows.
+    """
+    return space.score_weights(weights) @ space.basis.T
+
+
+def factor_map_weights(design: SubjectDesign, on_maps: Floats) -> SubjectContrast:
+    """Factor weights on the maps into a part within and a part between subjects.
+
+    Parameters
+    ----------
+    design : SubjectDesign
+        For the layout, and for the between-subject design that the errors are those of.
+    on_maps : ndarray of float64, shape (n_contrast_rows, n_maps)
+        Maps in the order of the layout: by subject, then by cell.
+
+    Returns
+    -------
+    SubjectContrast
+
+    Raises
+    ------
+    DataError
+        If the weights are zero, do not factor, or weigh subjects in another way than the between-subject design does.
+    """
+    on_maps = on_maps.reshape(len(on_maps), *design.layout.rows.shape)
     sizes = np.linalg.norm(on_maps, axis=(1, 2), keepdims=True)
     if not np.any(sizes > 0):
         raise DataError("all weights of the contrast are 0; give it an estimable weight")
@@ -205,6 +243,9 @@ def factor_contrast(design: SubjectDesign, weights: Floats) -> SubjectContrast:
     rank = _find_directions(unit.reshape(n_rows, -1)).shape[1]
     if rank != between.shape[1] * within.shape[1]:
         raise DataError(_describe_mixture(rank, between.shape[1], within.shape[1]))
+    outside = between - design.basis @ (design.basis.T @ between)
+    if np.linalg.norm(outside) > ESTIMABILITY_TOLERANCE * np.sqrt(between.shape[1]):
+        raise DataError("the contrast weighs subjects in a way that the between-subject design does not span")
     between, within = _orient(between, within, on_maps)
     loadings = (between.T @ on_maps @ within).reshape(n_rows, -1)
     return SubjectContrast(within, between, loadings, design.basis)

@@ -3,13 +3,16 @@
 A node is one model, or under ``GroupBy: ["contrast"]`` one for each contrast of the maps.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
+from bids_group.column_space import ESTIMABILITY_TOLERANCE
 from bids_group.entities import ENTITY_SHORT_NAMES, to_label
 from bids_group.errors import DataError, SpecError
 from bids_group.inputs.cells import check_cells, find_missing_cells, find_named_entities, is_repeated, label_cells
@@ -22,7 +25,15 @@ from bids_group.inputs.design import (
     find_collinear,
     refuse_missing,
 )
-from bids_group.inputs.error_terms import SubjectContrast, SubjectDesign, build_subject_design, factor_contrast, lay_out
+from bids_group.inputs.error_terms import (
+    SubjectContrast,
+    SubjectDesign,
+    build_subject_design,
+    factor_contrast,
+    factor_map_weights,
+    lay_out,
+    weigh_maps,
+)
 from bids_group.inputs.query import InputTable
 from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
@@ -45,12 +56,12 @@ class Partition:
     Attributes
     ----------
     design : SubjectDesign
-    contrasts : tuple of SubjectContrast
-        In the order of the model's.
+    contrasts : tuple of (SubjectContrast or None)
+        In the order of the model's; None, under a pooled error term only, where one does not factor.
     """
 
     design: SubjectDesign
-    contrasts: tuple[SubjectContrast, ...]
+    contrasts: tuple[SubjectContrast | None, ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,7 @@ def plan_node(
     remaining = [table for table, _ in filtered]
     # After Filter, which may leave out what is incomplete, or make incomplete what was not.
     cells = pd.concat([table.rows for table in remaining])
-    warnings = [*check_cells(node, cells), *check_mixed_entities(node, cells)]
+    warnings = [*check_cells(node, cells), *check_mixed_entities(node, cells), *_tell_dropped(dropped, inputs.rows)]
     models = [_plan_model(node, name, table) for (name, _), table in zip(groups, remaining, strict=True)]
     labels = [contrast.label for model in models for contrast in model.contrasts]
     check_labels_differ(node, labels)
@@ -178,6 +189,17 @@ def _find_incomplete(node: NodeSpec, groups: Sequence[pd.DataFrame]) -> dict[str
     return dropped
 
 
+def _tell_dropped(dropped: Mapping[str, str], rows: pd.DataFrame) -> list[str]:
+    if not dropped:
+        return []
+    most_common, count = Counter(dropped.values()).most_common(1)[0]
+    listed = ", ".join(f"sub-{subject}" for subject in sorted(dropped))
+    return [
+        f"{len(dropped)} of {rows['subject'].nunique()} subjects are dropped because a map of theirs is missing "
+        f"({count} times: {most_common.removeprefix('Missing: ')}): {listed}"
+    ]
+
+
 def _join_excluded(inputs: InputTable, reasons: dict[Any, str]) -> pd.DataFrame:
     if not reasons:
         return inputs.excluded
@@ -197,9 +219,12 @@ def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable
     design = build_design(node, table)
     if error_term == "pooled":
         check_pooled_error(node, rows, design)
+    full_design = design
     if error_term == "partitioned":
         design = _locate(node.model_path, partial(drop_subject_columns, design))
     contrasts = tuple(build_contrasts(node, design, input_contrast))
+    if error_term == "partitioned":
+        _check_same_hypotheses(full_design, design, contrasts)
     partition = _partition(node, rows, design, contrasts, error_term) if error_term else None
     warnings = (*find_collinear(design), *_find_unnamed_contrasts(node, rows))
     plan = ModelPlan(
@@ -222,7 +247,11 @@ def _find_variance_groups(node: NodeSpec, table: VariableTable, error_term: Erro
         )
     variable = _locate(path, partial(table.resolve, name, as_factor=True))
     _locate(path, partial(refuse_missing, name, variable, table.rows))
-    return variable.labels if variable.labels.nunique() > 1 else None
+    if variable.labels.nunique() < 2:
+        raise SpecError(
+            path, f"{name!r} has one level only in the model, {variable.labels.iloc[0]!r}; take the key out"
+        )
+    return variable.labels
 
 
 def _check_random_fields(node: NodeSpec, model: ModelPlan) -> None:
@@ -249,23 +278,58 @@ def _check_random_fields(node: NodeSpec, model: ModelPlan) -> None:
                 )
 
 
+def _check_same_hypotheses(full: DesignMatrix, reduced: DesignMatrix, contrasts: Sequence[Contrast]) -> None:
+    """Refuse contrasts that test something else when the columns of subjects are dropped.
+
+    What the full design cannot estimate (means of conditions, differences between groups) has its meaning in the
+    reduced one. What it can must weigh the maps in the same way in both.
+
+    Raises
+    ------
+    SpecError
+    """
+    kept = [full.columns.index(name) for name in reduced.columns]
+    if len(kept) == len(full.columns):
+        return
+    for contrast in contrasts:
+        weights = np.zeros((len(contrast.weights), len(full.columns)))
+        weights[:, kept] = contrast.weights
+        if full.space.find_inestimable(weights).any():
+            continue
+        before, after = weigh_maps(full.space, weights), weigh_maps(reduced.space, contrast.weights)
+        if np.linalg.norm(before - after) > ESTIMABILITY_TOLERANCE * np.linalg.norm(before):
+            raise SpecError(
+                contrast.path,
+                f"{contrast.name!r} would test something else without the columns of subjects, which partitioned error "
+                "terms drop; give every condition a column of its own, and every between-subject variable one as well",
+            )
+
+
 def _partition(
     node: NodeSpec, rows: pd.DataFrame, design: DesignMatrix, contrasts: Sequence[Contrast], error_term: ErrorTerm
 ) -> Partition | None:
-    """Factor the contrasts; those of a pooled model only to judge its error term, where they can be factored."""
+    """Factor the contrasts; those of a pooled model only to judge its error term, as far as they can be factored."""
     layout = lay_out(rows["subject"], label_cells(node, rows))
     if error_term == "pooled":
         try:
             subject_design = build_subject_design(drop_subject_columns(design).matrix, layout)
-            kept = [design.columns.index(name) for name in subject_design.columns]
-            return Partition(
-                subject_design, tuple(factor_contrast(subject_design, c.weights[:, kept]) for c in contrasts)
-            )
         except DataError:
             return None
+        return Partition(subject_design, tuple(_factor_if_possible(subject_design, design, one) for one in contrasts))
     subject_design = _locate(node.model_path, partial(build_subject_design, design.matrix, layout))
     factored = [_locate(one.path, partial(factor_contrast, subject_design, one.weights)) for one in contrasts]
     return Partition(subject_design, tuple(factored))
+
+
+def _factor_if_possible(
+    subject_design: SubjectDesign, design: DesignMatrix, contrast: Contrast
+) -> SubjectContrast | None:
+    """Factor the weights that a contrast of the pooled design, columns of subjects and all, gives the maps."""
+    on_maps = weigh_maps(design.space, contrast.weights)[:, subject_design.layout.rows.ravel()]
+    try:
+        return factor_map_weights(subject_design, on_maps)
+    except DataError:
+        return None
 
 
 def _locate(path: str, build: Callable[[], T]) -> T:

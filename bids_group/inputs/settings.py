@@ -20,6 +20,7 @@ LARGEST_CLUSTER_FORMING_P = 0.001  # random field theory: above it extents are n
 DEFAULT_ALPHA = 0.05
 SMALLEST_ALPHA = 1e-100
 LARGEST_FWHM_MM = 50
+LARGEST_Z = 20  # a p of 1e-89
 DEFAULT_UNCORRECTED_ALPHA = 0.001  # Woo et al. 2014, as the usual cluster-forming threshold
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
 
@@ -209,6 +210,8 @@ def _read_cluster_forming(place: Place) -> ClusterForming:
     value = item.number()
     if value <= 0:
         item.fail(f"the threshold must be above 0, found {value:g}")
+    if (unit == "p" and value < SMALLEST_ALPHA) or (unit == "z" and value > LARGEST_Z):
+        item.fail(f"no statistic reaches a threshold of {unit} = {value:g}")
     if unit == "p" and value > LARGEST_CLUSTER_FORMING_P:
         item.fail(
             f"random field theory needs a cluster-forming p of at most {LARGEST_CLUSTER_FORMING_P}, found {value:g}"

@@ -41,7 +41,8 @@ def _format_model(model: ModelPlan, grid: Grid) -> str:
         f"{title}: {len(model.rows)} maps of {model.rows['subject'].nunique()} subjects, "
         f"grid {shape}, voxels {sizes} mm",
         _indent(_format_inputs(model.rows)),
-        f"Design: {len(design.columns)} columns, rank {design.rank}, {design.dof} residual degrees of freedom",
+        f"Design: {len(design.columns)} columns, rank {design.rank}, {model.dof} residual degrees of freedom"
+        + (f", {model.error_term} error term" if model.error_term else ""),
         _indent(_format_table(design.matrix.set_axis(range(len(design.matrix)), axis="index"))),
         "Contrasts:",
         *(_format_contrast(model, i) for i in range(len(model.contrasts))),

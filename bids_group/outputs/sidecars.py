@@ -146,7 +146,7 @@ def _describe_smoothness(test: ContrastTest, found: Inference) -> dict[str, Any]
     if smoothness is None:
         return {}
     return {
-        "SmoothnessFwhmMm": [round(float(value), 4) for value in smoothness.fwhm_mm],
+        "SmoothnessFwhmMm": [round(float(value), 4) if np.isfinite(value) else None for value in smoothness.fwhm_mm],
         "Resels": [round(float(value), 6) for value in smoothness.resels],
         "ClusterThreshold": found.cluster_threshold,
         "Assumption": "the smoothness is the same everywhere (stationarity)",

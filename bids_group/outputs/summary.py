@@ -117,9 +117,13 @@ def _summarise_inference(model: ModelResult, result: ContrastResult, entry: Infe
     }
 
 
-def _list_fwhm(result: ContrastResult) -> list[float] | None:
+def _list_fwhm(result: ContrastResult) -> list[float | None] | None:
     smoothness = result.test.smoothness
-    return None if smoothness is None else [round(float(value), 2) for value in smoothness.fwhm_mm]
+    return (
+        None
+        if smoothness is None
+        else [round(float(value), 2) if np.isfinite(value) else None for value in smoothness.fwhm_mm]
+    )
 
 
 def list_brain_figures(model: ModelResult) -> tuple[str, ...]:

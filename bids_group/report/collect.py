@@ -78,7 +78,7 @@ class InferenceRecord:
     threshold_z: float | None
     cluster_extent: int
     cluster_threshold: float | None
-    smoothness_fwhm: tuple[float, ...] | None
+    smoothness_fwhm: tuple[float | None, ...] | None
     removed_clusters: int
     removed_voxels: int
     n_voxels: int

@@ -255,7 +255,7 @@ def describe_random_field(inference: InferenceRecord, test: str) -> str:
     """Say what random field theory was based on; empty for other corrections."""
     if inference.smoothness_fwhm is None or inference.cluster_threshold is None:
         return ""
-    size = " × ".join(f"{value:.1f}" for value in inference.smoothness_fwhm)
+    size = " × ".join("∞" if value is None else f"{value:.1f}" for value in inference.smoothness_fwhm)
     height = f"|{test}|" if inference.tail == "two-sided" else test
     return (
         f"smoothness {size} mm FWHM, taken to be the same everywhere; extents are those of clusters above "

@@ -117,3 +117,41 @@ def test_d_of_a_within_subject_contrast_is_that_of_the_subjects_scores_whatever_
         np.testing.assert_allclose(
             read(folder, "contrast-AMinusB_stat-d"), scores.mean(axis=0) / scores.std(axis=0, ddof=1), **FLOAT32
         )
+
+
+def test_with_two_conditions_both_error_terms_are_the_paired_test_however_the_design_is_coded(tmp_path):
+    study = studies.write_study(tmp_path, studies.draw_maps({"A": 1.0, "B": 2.0}, seed=6))
+    entries = [{"Correction": "none"}]
+    codings = {"cells": (["A", "B", "subject"], ["A", "B"], [-1, 1]), "reference": ([1, "B", "subject"], ["B"], [1])}
+    nodes = []
+    for name, (terms, conditions, weights) in codings.items():
+        contrast = {"Name": "x", "Test": "t", "ConditionList": conditions, "Weights": weights}
+        for error_term in ("partitioned", "pooled"):
+            settings = {"ErrorTerm": error_term, "Inference": entries}
+            node = {"Name": f"{name}{error_term}", "Contrasts": [contrast]}
+            document = builders.make_spec(
+                "anova", conditions=("A", "B"), settings=settings, model={"X": terms}, node=node
+            )
+            nodes.append(document["Nodes"][0])
+    output = studies.run_well(study, study.root / "out", {**document, "Nodes": nodes})
+    mask = read_values(output / "node-cellspooled" / f"{PREFIX}desc-analysis_mask.nii.gz") > 0
+    a, b = study.stack("A")[:, mask], study.stack("B")[:, mask]
+    expected = {"t": stats.ttest_rel(b, a).statistic, "d": (b - a).mean(axis=0) / (b - a).std(axis=0, ddof=1)}
+    for node in nodes:
+        for stat, values in expected.items():
+            found = read_values(output / f"node-{node['Name']}" / f"{PREFIX}contrast-x_stat-{stat}_statmap.nii.gz")[
+                mask
+            ]
+            np.testing.assert_allclose(found, values, **FLOAT32, err_msg=f"{node['Name']} {stat}")
+        summary = json.loads((output / f"node-{node['Name']}" / "model.json").read_text())
+        ratio = summary["Contrasts"][0]["VarianceRatio"]
+        assert ratio is None if "partitioned" in node["Name"] else abs(ratio - 1) < 1e-6
+
+
+def test_random_fields_in_a_single_slice_have_no_smoothness_across_it(tmp_path):
+    maps = {key: values[:, :, 2:3] for key, values in studies.draw_maps({"A": 1.0}, seed=8).items()}
+    study = studies.write_study(tmp_path, maps)
+    document = builders.make_spec(settings={"Inference": [{"Correction": "rft"}]})
+    output = studies.run_well(study, study.root / "out", document)
+    sidecar = json.loads((output / "node-mean" / f"{PREFIX}contrast-A_desc-rft_dseg.json").read_text())
+    assert sidecar["SmoothnessFwhmMm"][2] is None

@@ -17,9 +17,9 @@ ENTRY = {"Correction": "fdr", "Tail": "positive"}
 
 @pytest.fixture
 def plan(tmp_path):
-    def build(document, rows):
+    def build(document, rows, participants=PARTICIPANTS):
         node = read_spec(write_spec(tmp_path / "smdl.json", document)).nodes[0]
-        return plan_node(node, InputTable(rows, rows[:0].assign(reason="")), PARTICIPANTS)
+        return plan_node(node, InputTable(rows, rows[:0].assign(reason="")), participants)
 
     return build
 
@@ -184,3 +184,55 @@ def test_incomplete_subjects_are_dropped_where_the_spec_says_so_and_scaling_does
     del document["Nodes"][0]["Model"]["Software"]["bids_group"]["Missing"]
     with pytest.raises(DataError, match="drop-subject"):
         plan(document, rows)
+
+
+@pytest.mark.parametrize(
+    ("model", "condition"),
+    [
+        ({"X": ["subject", "B"]}, "B"),
+        ({"X": [1, "A", "B", "subject", "B:group[p]"]}, "B:group[p]"),
+        ({"Formula": "0 + subject + contrast"}, "contrast[T.B]"),
+    ],
+)
+def test_partitioned_errors_never_test_another_hypothesis_than_the_design_states(plan, model, condition):
+    contrast = {"Name": "x", "Test": "t", "ConditionList": [condition], "Weights": [1]}
+    document = make_spec(
+        "anova", conditions=("A", "B"), settings={"ErrorTerm": "partitioned"}, node={"Contrasts": [contrast]}
+    )
+    if "Formula" in model:
+        del document["Nodes"][0]["Model"]["X"]
+    document["Nodes"][0]["Model"].update(model)
+    participants = make_participants(SUBJECTS, group=["p", "c", "p", "c", "p"])
+    rows = make_rows(SUBJECTS, ("A", "B"))
+    with pytest.raises(SpecError, match="would test something else"):
+        plan(document, rows, participants)
+
+
+def test_means_of_conditions_and_group_differences_have_their_meaning_without_subjects(plan):
+    contrasts = [
+        {"Name": "mean", "Test": "t", "ConditionList": ["A"], "Weights": [1]},
+        {"Name": "difference", "Test": "t", "ConditionList": ["A", "B"], "Weights": [1, -1]},
+        {"Name": "groups", "Test": "t", "ConditionList": ["group[p]", "group[c]"], "Weights": [1, -1]},
+    ]
+    document = make_spec(
+        "anova",
+        conditions=("A", "B"),
+        settings={"ErrorTerm": "partitioned"},
+        model={"X": ["A", "B", "group", "subject"]},
+        node={"Contrasts": contrasts[1:]},
+    )
+    participants = make_participants(SUBJECTS, group=["p", "c", "p", "c", "p"])
+    rows = make_rows(SUBJECTS, ("A", "B"))
+    assert plan(document, rows, participants).models[0].dof == 3
+    document["Nodes"][0]["Contrasts"] = contrasts[:2]
+    document["Nodes"][0]["Model"]["X"] = ["A", "B", "subject"]
+    assert plan(document, rows, participants).models[0].dof == 4
+
+
+def test_the_pooled_error_is_judged_by_the_hypothesis_that_the_pooled_design_tests(plan):
+    document = make_spec("anova", conditions=("A", "B"), settings={"ErrorTerm": "pooled"})
+    document["Nodes"][0]["Model"]["X"] = ["subject", "B"]
+    document["Nodes"][0]["Contrasts"] = [{"Name": "b", "Test": "t", "ConditionList": ["B"], "Weights": [1]}]
+    (model,) = plan(document, make_rows(SUBJECTS, ("A", "B"))).models
+    (factored,) = model.partition.contrasts
+    np.testing.assert_allclose(np.abs(factored.within[:, 0]), np.sqrt([0.5, 0.5]), rtol=1e-12)
