@@ -141,10 +141,9 @@ def _fit_partitioned(plan: NodePlan, model: ModelPlan, data: GroupData) -> Fitte
 def _fit_unequal_variances(plan: NodePlan, model: ModelPlan, data: GroupData, groups: pd.Series) -> FittedModel:
     weights = [contrast.weights for contrast in model.contrasts]
     try:
-        fit = fit_welch(data.effects, model.design.matrix.to_numpy(), weights, pd.factorize(groups, sort=True)[0])
+        fit = fit_welch(data.effects, model.design.matrix.to_numpy(), weights, groups.to_numpy(dtype=str))
     except ValueError as error:
-        levels = ", ".join(sorted(groups.unique()))
-        raise SpecError(f"{plan.node.settings.path}.VarianceGroups", f"{error} (in order: {levels})") from error
+        raise SpecError(f"{plan.node.settings.path}.VarianceGroups", str(error)) from error
     kept = ~fit.find_unfitted()
     voxels = _leave_out_constant(model, data, kept)
     fit = fit.restrict(kept)

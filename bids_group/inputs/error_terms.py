@@ -156,9 +156,9 @@ def build_subject_design(design: pd.DataFrame, layout: SubjectLayout) -> Subject
     is_mixed = np.any(sizes[:, 1:] > ESTIMABILITY_TOLERANCE * sizes[:, :1], axis=1)
     if is_mixed.any():
         raise DataError(
-            f"the column {columns[int(np.argmax(is_mixed))]!r} varies within subjects, and differently in different "
-            'ones, so that the errors cannot be partitioned; take it out, or write "pooled" as ErrorTerm and put '
-            '"subject" into the design'
+            f"the column {columns[int(np.argmax(is_mixed))]!r} differs both within and between subjects, and is no "
+            'product of the two, so that the errors cannot be partitioned; take it out, or write "pooled" as '
+            'ErrorTerm and put "subject" into the design'
         )
     basis = decompose(between[sizes[:, 0] > 0, :, 0].T).basis
     if basis.shape[0] <= basis.shape[1]:

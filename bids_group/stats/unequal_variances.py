@@ -14,6 +14,7 @@ above is the effect's own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class WelchFit:
     """
 
     fit: Fit
-    groups: NDArray[np.int_]
+    groups: NDArray[Any]
     group_dof: Floats
     group_residual_ss: Floats
     group_total_ss: Floats
@@ -98,7 +99,7 @@ def fit_welch(
     data: NDArray[np.floating],
     design_matrix: Floats,
     contrasts: Sequence[Floats],
-    variance_groups: NDArray[np.int_],
+    variance_groups: NDArray[Any],
     *,
     block_voxels: int = BLOCK_VOXELS,
 ) -> WelchFit:
@@ -114,7 +115,7 @@ def fit_welch(
         Of any rank.
     contrasts : sequence of ndarray of float64, each of shape (n_contrast_rows, n_columns)
         Non-zero and estimable, as for `fit_glm`.
-    variance_groups : ndarray of int, shape (n_rows,)
+    variance_groups : ndarray of int or str, shape (n_rows,)
         The label of each row's group.
     block_voxels : int
         Voxels fitted at a time.
@@ -148,7 +149,7 @@ def fit_welch(
     return WelchFit(fit, groups, dof, *_sum_squares(data, space.basis, membership, block_voxels), shares)
 
 
-def _require_dof(dof: Floats, groups: NDArray[np.int_]) -> Floats:
+def _require_dof(dof: Floats, groups: NDArray[Any]) -> Floats:
     """Return the groups' degrees of freedom, after making sure that each has one for its error."""
     short = dof < 1.0 - DOF_TOLERANCE
     if np.any(short):

@@ -329,3 +329,13 @@ def test_signal_during_a_run_ends_with_its_code_and_leaves_nothing_behind(study,
     assert "run the same command again" in said
     assert studies.list_files(study.root) == before
     assert not (study.root / "new").exists()
+
+
+def test_a_variance_group_without_degrees_of_freedom_ends_with_65_and_is_named(fail, study):
+    groups = ["alone", *["others"] * (len(studies.SUBJECTS) - 1)]
+    table = pd.DataFrame({"participant_id": [f"sub-{s}" for s in studies.SUBJECTS], "site": groups})
+    builders.write_participants(study.bids, table)
+    document = builders.make_spec(model={"X": ["site"]}, settings={"VarianceGroups": "site"})
+    said = fail(65, document)
+    assert "VarianceGroups" in said
+    assert "alone" in said

@@ -297,7 +297,7 @@ def test_separate_contrasts_of_groups_and_of_conditions_in_one_f_are_refused():
 def test_covariate_that_varies_within_subjects_is_named():
     design = make_design(MAPS, CONDITIONS)
     design["reaction_time"] = np.random.default_rng(3).normal(size=len(design))
-    with pytest.raises(DataError, match=r"the column 'reaction_time' varies within subjects.*pooled"):
+    with pytest.raises(DataError, match=r"the column 'reaction_time' differs both within and between.*pooled"):
         build_subject_design(design, lay_out(MAPS["subject"], MAPS["cell"]))
 
 
