@@ -339,3 +339,15 @@ def test_a_variance_group_without_degrees_of_freedom_ends_with_65_and_is_named(f
     said = fail(65, document)
     assert "VarianceGroups" in said
     assert "alone" in said
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_values_that_float32_cannot_hold_end_with_65_and_the_remedy(tmp_path, capsys, scale):
+    maps = {key: values * np.float32(scale) for key, values in studies.draw_maps({"A": 1.0}).items()}
+    study = studies.write_study(tmp_path, maps)
+    spec = study.write_spec(builders.make_spec())
+    assert studies.run(study, tmp_path / "out", spec) == 65
+    said = capsys.readouterr().err
+    assert "float32" in said
+    assert "rescale" in said
+    assert not (tmp_path / "out").exists()
