@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from bids_group.analysis.fitting import FittedModel
 from bids_group.errors import SpecError
 from bids_group.inputs.datasets import Dataset
+from bids_group.inputs.entries import selects
 from bids_group.inputs.images import AnalysedVoxels, GroupData, load_group, read_mask
 from bids_group.inputs.nifti import Grid
-from bids_group.inputs.plan import ModelPlan, NodePlan, selects
+from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.storage import Allocate
 from bids_group.inputs.study import list_map_paths

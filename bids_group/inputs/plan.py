@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bids_group.column_space import ESTIMABILITY_TOLERANCE
-from bids_group.entities import ENTITY_SHORT_NAMES, to_label
+from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.errors import DataError, SpecError
 from bids_group.inputs.cells import check_cells, find_missing_cells, find_named_entities, is_repeated, label_cells
 from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_differ
@@ -25,6 +25,7 @@ from bids_group.inputs.design import (
     find_collinear,
     refuse_missing,
 )
+from bids_group.inputs.entries import check_inferences, find_notes_on_inference, selects
 from bids_group.inputs.error_terms import (
     SubjectContrast,
     SubjectDesign,
@@ -35,9 +36,7 @@ from bids_group.inputs.error_terms import (
     weigh_maps,
 )
 from bids_group.inputs.query import InputTable
-from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
-from bids_group.inputs.strict import suggest
 from bids_group.inputs.transformations import apply_instructions
 from bids_group.inputs.variable_tables import ValueTable
 from bids_group.inputs.variables import VariableTable
@@ -161,7 +160,7 @@ def plan_node(
     check_labels_differ(node, labels)
     contrasts = [contrast for model in models for contrast in model.contrasts]
     check_inferences(node, contrasts)
-    warnings += _find_notes_on_inference(node, contrasts)
+    warnings += find_notes_on_inference(node, contrasts)
     reasons = {label: reason for _, excluded in filtered for label, reason in excluded.items()}
     reasons |= {label: dropped[s] for label, s in inputs.rows["subject"].items() if s in dropped}
     models = [_add_warnings(model, warnings) for model in models]
@@ -394,59 +393,3 @@ def _find_unnamed_contrasts(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
         f"the maps of {', '.join(unnamed)} are in the model and have no column of their own; "
         "if that is not meant, leave them out with Input"
     ]
-
-
-def selects(inference: InferenceSpec, contrast: Contrast) -> bool:
-    """Return whether an entry of `Inference` is for a contrast, named as in the spec or by its label."""
-    return inference.contrasts is None or contrast.name in inference.contrasts or contrast.label in inference.contrasts
-
-
-def check_inferences(node: NodeSpec, contrasts: Sequence[Contrast]) -> None:
-    """Refuse entries of `Inference` that name no contrast, or whose outputs would have the same names.
-
-    Raises
-    ------
-    SpecError
-    """
-    known = {name for contrast in contrasts for name in (contrast.name, contrast.label)}
-    for entry in node.settings.inference:
-        for i, name in enumerate(entry.contrasts or ()):
-            if name not in known:
-                raise SpecError(
-                    f"{entry.path}.Contrasts[{i}]", f"there is no contrast {name!r}; {suggest(name, known)}"
-                )
-    for contrast in contrasts:
-        _check_labels_of_entries([entry for entry in node.settings.inference if selects(entry, contrast)], contrast)
-
-
-def _find_notes_on_inference(node: NodeSpec, contrasts: Sequence[Contrast]) -> list[str]:
-    """Say what the spec left to the defaults, and where two one-sided entries add up."""
-    settings, notes = node.settings, []
-    if settings.inference_is_default:
-        notes.append(
-            "Inference is left out of the spec, so the defaults apply, without permutation, which is not available in "
-            "this version"
-        )
-    for correction in dict.fromkeys(entry.correction for entry in settings.inference):
-        if all(contrast.test == "F" for contrast in contrasts):
-            break  # F has one tail
-        tails = {entry.tail for entry in settings.inference if entry.correction == correction}
-        if {"positive", "negative"} <= tails:
-            notes.append(
-                f"the positive and the negative entry of the correction {correction!r} are two tests: "
-                "together they have twice the alpha of one"
-            )
-    return notes
-
-
-def _check_labels_of_entries(entries: Sequence[InferenceSpec], contrast: Contrast) -> None:
-    seen: dict[tuple[str, str], InferenceSpec] = {}
-    for entry in entries:
-        key = (entry.correction, to_label(entry.name).casefold())
-        if key in seen:
-            raise SpecError(
-                entry.path,
-                f"its outputs for the contrast {contrast.name!r} would have the names of {seen[key].path}; "
-                'give one of them a "Name"',
-            )
-        seen[key] = entry

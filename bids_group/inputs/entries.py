@@ -1,0 +1,66 @@
+"""The entries of `Inference` held against the contrasts that a node has."""
+
+from collections.abc import Sequence
+
+from bids_group.entities import to_label
+from bids_group.errors import SpecError
+from bids_group.inputs.contrasts import Contrast
+from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.spec import NodeSpec
+from bids_group.inputs.strict import suggest
+
+
+def selects(inference: InferenceSpec, contrast: Contrast) -> bool:
+    """Return whether an entry of `Inference` is for a contrast, named as in the spec or by its label."""
+    return inference.contrasts is None or contrast.name in inference.contrasts or contrast.label in inference.contrasts
+
+
+def check_inferences(node: NodeSpec, contrasts: Sequence[Contrast]) -> None:
+    """Refuse entries of `Inference` that name no contrast, or whose outputs would have the same names.
+
+    Raises
+    ------
+    SpecError
+    """
+    known = {name for contrast in contrasts for name in (contrast.name, contrast.label)}
+    for entry in node.settings.inference:
+        for i, name in enumerate(entry.contrasts or ()):
+            if name not in known:
+                raise SpecError(
+                    f"{entry.path}.Contrasts[{i}]", f"there is no contrast {name!r}; {suggest(name, known)}"
+                )
+    for contrast in contrasts:
+        _check_labels_of_entries([entry for entry in node.settings.inference if selects(entry, contrast)], contrast)
+
+
+def find_notes_on_inference(node: NodeSpec, contrasts: Sequence[Contrast]) -> list[str]:
+    """Say what the spec left to the defaults, and where two one-sided entries add up."""
+    settings, notes = node.settings, []
+    if settings.inference_is_default:
+        notes.append(
+            "Inference is left out of the spec, so the defaults apply, without permutation, which is not available in "
+            "this version"
+        )
+    for correction in dict.fromkeys(entry.correction for entry in settings.inference):
+        if all(contrast.test == "F" for contrast in contrasts):
+            break  # F has one tail
+        tails = {entry.tail for entry in settings.inference if entry.correction == correction}
+        if {"positive", "negative"} <= tails:
+            notes.append(
+                f"the positive and the negative entry of the correction {correction!r} are two tests: "
+                "together they have twice the alpha of one"
+            )
+    return notes
+
+
+def _check_labels_of_entries(entries: Sequence[InferenceSpec], contrast: Contrast) -> None:
+    seen: dict[tuple[str, str], InferenceSpec] = {}
+    for entry in entries:
+        key = (entry.correction, to_label(entry.name).casefold())
+        if key in seen:
+            raise SpecError(
+                entry.path,
+                f"its outputs for the contrast {contrast.name!r} would have the names of {seen[key].path}; "
+                'give one of them a "Name"',
+            )
+        seen[key] = entry
