@@ -8,3 +8,6 @@ Connectivity = Literal[6, 18, 26]  # neighbours that share a face; an edge too; 
 ErrorTerm = Literal["partitioned", "pooled"]  # of repeated measures
 ClusterForming = tuple[Literal["p", "t", "z", "F"], float]  # what a voxel must exceed to be in a cluster
 Sphericity = Literal["greenhouse-geisser", "huynh-feldt", "none"]  # how F of several within directions is corrected
+Level = Literal["Subject", "Dataset"]  # of a node: a subject's maps are combined, or the group's tested
+ModelType = Literal["glm", "meta"]  # meta: maps are weighted by the inverse of their variances
+Heterogeneity = Literal["reml", "dersimonian-laird"]  # how the variance between the subjects of a meta is estimated

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from bids_group.entities import to_label
 from bids_group.errors import SpecError
+from bids_group.inputs.contrast_spec import INTERCEPT, ContrastSpec
 from bids_group.inputs.design import DesignMatrix
-from bids_group.inputs.spec import INTERCEPT, ContrastSpec, NodeSpec
+from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.strict import suggest
 from bids_group.vocabulary import Test
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from bids_group.column_space import ESTIMABILITY_TOLERANCE, ColumnSpace, decompose
 from bids_group.errors import DataError, SpecError
+from bids_group.inputs.contrast_spec import INTERCEPT
 from bids_group.inputs.formula import Formula
-from bids_group.inputs.spec import INTERCEPT, NodeSpec
+from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.strict import suggest
 from bids_group.inputs.variables import Variable, VariableTable
 
@@ -63,17 +64,30 @@ def build_design(node: NodeSpec, table: VariableTable) -> DesignMatrix:
     DataError
         If a value is missing.
     """
-    table.refuse_reserved_names()
-    matrix = _evaluate_formula(node, node.formula, table) if node.formula else _join_terms(node, table)
-    _check_no_zero_column(node, matrix)
-    design = _judge_matrix(matrix)
+    design = build_columns(node, table)
     if design.dof < 1:
         raise SpecError(
             node.model_path,
-            f"{len(matrix)} maps and a design of rank {design.rank} leave no residual degree of freedom; "
+            f"{len(design.matrix)} maps and a design of rank {design.rank} leave no residual degree of freedom; "
             "use more maps or fewer columns",
         )
     return design
+
+
+def build_columns(node: NodeSpec, table: VariableTable) -> DesignMatrix:
+    """Build the columns of a design, which may leave no degree of freedom.
+
+    Raises
+    ------
+    SpecError
+        If a variable is unknown or of the wrong kind.
+    DataError
+        If a value is missing.
+    """
+    table.refuse_reserved_names()
+    matrix = _evaluate_formula(node, node.formula, table) if node.formula else _join_terms(node, table)
+    _check_no_zero_column(node, matrix)
+    return _judge_matrix(matrix)
 
 
 def _judge_matrix(matrix: pd.DataFrame) -> DesignMatrix:

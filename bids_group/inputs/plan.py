@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
-from bids_group.column_space import ESTIMABILITY_TOLERANCE
 from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.errors import DataError, SpecError
 from bids_group.inputs.cells import check_cells, find_missing_cells, find_named_entities, is_repeated, label_cells
@@ -25,7 +23,7 @@ from bids_group.inputs.design import (
     find_collinear,
     refuse_missing,
 )
-from bids_group.inputs.entries import check_inferences, find_notes_on_inference, selects
+from bids_group.inputs.entries import check_inferences, find_notes_on_inference
 from bids_group.inputs.error_terms import (
     SubjectContrast,
     SubjectDesign,
@@ -35,6 +33,14 @@ from bids_group.inputs.error_terms import (
     lay_out,
     weigh_maps,
 )
+from bids_group.inputs.plan_checks import (
+    FILE_ENTITIES,
+    check_meta_analysis,
+    check_mixed_entities,
+    check_random_fields,
+    check_same_hypotheses,
+    find_unnamed_contrasts,
+)
 from bids_group.inputs.query import InputTable
 from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.transformations import apply_instructions
@@ -43,9 +49,6 @@ from bids_group.inputs.variables import VariableTable
 from bids_group.vocabulary import ErrorTerm
 
 T = TypeVar("T")
-
-FEWEST_RANDOM_FIELD_DOF = 4  # with 3 or fewer, the densities of the t field do not exist
-FILE_ENTITIES = ("subject", "contrast", "desc", "stat")  # never shared by what is named after all inputs
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def plan_node(
     levels = list_entity_levels(inputs.rows)
     variables = VariableTable(inputs.rows, participants, entity_levels=levels, tables=tuple(tables))
     filtered = [apply_instructions(node.instructions, replace(variables, rows=rows)) for _, rows in groups]
-    dropped = _find_incomplete(node, [table.rows for table, _ in filtered])
+    named = find_named_entities(node, tables)
+    dropped = _find_incomplete(node, [table.rows for table, _ in filtered], named)
     if dropped:
         # Again from the start: what is computed over several rows must not have seen the rows that are dropped.
         groups = [(name, rows[~rows["subject"].isin(dropped)]) for name, rows in groups]
@@ -154,7 +158,11 @@ def plan_node(
     remaining = [table for table, _ in filtered]
     # After Filter, which may leave out what is incomplete, or make incomplete what was not.
     cells = pd.concat([table.rows for table in remaining])
-    warnings = [*check_cells(node, cells), *check_mixed_entities(node, cells), *_tell_dropped(dropped, inputs.rows)]
+    warnings = [
+        *check_cells(node, cells, named),
+        *check_mixed_entities(node, cells, named),
+        *_tell_dropped(dropped, inputs.rows),
+    ]
     models = [_plan_model(node, name, table) for (name, _), table in zip(groups, remaining, strict=True)]
     labels = [contrast.label for model in models for contrast in model.contrasts]
     check_labels_differ(node, labels)
@@ -167,7 +175,7 @@ def plan_node(
     return NodePlan(node, tuple(models), _join_excluded(inputs, reasons))
 
 
-def _find_incomplete(node: NodeSpec, groups: Sequence[pd.DataFrame]) -> dict[str, str]:
+def _find_incomplete(node: NodeSpec, groups: Sequence[pd.DataFrame], named: Sequence[str]) -> dict[str, str]:
     """Return the subjects that `Missing` says are dropped, each with the reason.
 
     Raises
@@ -181,7 +189,7 @@ def _find_incomplete(node: NodeSpec, groups: Sequence[pd.DataFrame]) -> dict[str
         subject: f"Missing: no map of {', '.join(cells)}"
         for rows in groups
         if is_repeated(rows)
-        for subject, cells in find_missing_cells(node, rows).items()
+        for subject, cells in find_missing_cells(rows, named).items()
     }
     if dropped and all(rows["subject"].isin(dropped).all() for rows in groups):
         raise SpecError(f"{node.settings.path}.Missing", "every subject lacks a map of the repeated-measures design")
@@ -215,6 +223,8 @@ def _group(node: NodeSpec, rows: pd.DataFrame) -> list[tuple[str | None, pd.Data
 def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable) -> ModelPlan:
     rows = table.rows
     error_term = node.settings.error_term if is_repeated(rows) else None
+    if node.model_type == "meta":
+        check_meta_analysis(node, rows, error_term)
     design = build_design(node, table)
     if error_term == "pooled":
         check_pooled_error(node, rows, design)
@@ -223,15 +233,22 @@ def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable
         design = _locate(node.model_path, partial(drop_subject_columns, design))
     contrasts = tuple(build_contrasts(node, design, input_contrast))
     if error_term == "partitioned":
-        _check_same_hypotheses(full_design, design, contrasts)
-    partition = _partition(node, rows, design, contrasts, error_term) if error_term else None
-    warnings = (*find_collinear(design), *_find_unnamed_contrasts(node, rows))
+        check_same_hypotheses(full_design, design, contrasts)
+    cells = label_cells(rows, find_named_entities(node, table.tables))
+    partition = _partition(node, rows, cells, design, contrasts, error_term) if error_term else None
+    warnings = (*find_collinear(design), *find_unnamed_contrasts(node, rows))
     plan = ModelPlan(
         input_contrast, rows, find_shared_entities(rows), design, contrasts, warnings, error_term, partition
     )
     plan = replace(plan, variance_groups=_find_variance_groups(node, table, error_term))
-    _check_random_fields(node, plan)
+    n_within = [1 if one is None or error_term == "pooled" else one.within.shape[1] for one in _list_factors(plan)]
+    check_random_fields(node, contrasts, n_within, plan.dof)
     return plan
+
+
+def _list_factors(model: ModelPlan) -> tuple[SubjectContrast | None, ...]:
+    """Return how each contrast factors, None where it does not."""
+    return model.partition.contrasts if model.partition else (None,) * len(model.contrasts)
 
 
 def _find_variance_groups(node: NodeSpec, table: VariableTable, error_term: ErrorTerm | None) -> pd.Series | None:
@@ -253,62 +270,16 @@ def _find_variance_groups(node: NodeSpec, table: VariableTable, error_term: Erro
     return variable.labels
 
 
-def _check_random_fields(node: NodeSpec, model: ModelPlan) -> None:
-    """Refuse random field theory where it does not hold."""
-    for entry in (entry for entry in node.settings.inference if entry.correction == "rft"):
-        for i, contrast in enumerate(model.contrasts):
-            if not selects(entry, contrast):
-                continue
-            if model.variance_groups is not None:
-                raise SpecError(
-                    entry.path, "with VarianceGroups degrees of freedom differ between voxels; take rft out"
-                )
-            if model.dof < FEWEST_RANDOM_FIELD_DOF:
-                raise SpecError(
-                    entry.path,
-                    f"random field theory needs {FEWEST_RANDOM_FIELD_DOF} degrees of freedom, not {model.dof}",
-                )
-            factored = model.partition.contrasts[i] if model.partition else None
-            if model.error_term == "partitioned" and factored is not None and factored.within.shape[1] > 1:
-                raise SpecError(
-                    entry.path,
-                    f"the F of {contrast.name!r} has partitioned errors of several within-subject directions, for "
-                    "which there is no random field theory; leave the contrast out with Contrasts",
-                )
-
-
-def _check_same_hypotheses(full: DesignMatrix, reduced: DesignMatrix, contrasts: Sequence[Contrast]) -> None:
-    """Refuse contrasts that test something else when the columns of subjects are dropped.
-
-    What the full design cannot estimate (means of conditions, differences between groups) has its meaning in the
-    reduced one. What it can must weigh the maps in the same way in both.
-
-    Raises
-    ------
-    SpecError
-    """
-    kept = [full.columns.index(name) for name in reduced.columns]
-    if len(kept) == len(full.columns):
-        return
-    for contrast in contrasts:
-        weights = np.zeros((len(contrast.weights), len(full.columns)))
-        weights[:, kept] = contrast.weights
-        if full.space.find_inestimable(weights).any():
-            continue
-        before, after = weigh_maps(full.space, weights), weigh_maps(reduced.space, contrast.weights)
-        if np.linalg.norm(before - after) > ESTIMABILITY_TOLERANCE * np.linalg.norm(before):
-            raise SpecError(
-                contrast.path,
-                f"{contrast.name!r} would test something else without the columns of subjects, which partitioned error "
-                "terms drop; give every condition a column of its own, and every between-subject variable one as well",
-            )
-
-
 def _partition(
-    node: NodeSpec, rows: pd.DataFrame, design: DesignMatrix, contrasts: Sequence[Contrast], error_term: ErrorTerm
+    node: NodeSpec,
+    rows: pd.DataFrame,
+    cells: pd.Series,
+    design: DesignMatrix,
+    contrasts: Sequence[Contrast],
+    error_term: ErrorTerm,
 ) -> Partition | None:
     """Factor the contrasts; those of a pooled model only to judge its error term, as far as they can be factored."""
-    layout = lay_out(rows["subject"], label_cells(node, rows))
+    layout = lay_out(rows["subject"], cells)
     if error_term == "pooled":
         try:
             subject_design = build_subject_design(drop_subject_columns(design).matrix, layout)
@@ -355,41 +326,3 @@ def list_entity_levels(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Return every value of each entity."""
     names = [name for name in ENTITY_SHORT_NAMES if name in rows]
     return {name: tuple(sorted(rows[name].dropna().unique())) for name in names}
-
-
-def check_mixed_entities(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
-    """Look for entities that differ between the maps though the model does not name them.
-
-    Returns
-    -------
-    list of str
-        A warning for each.
-
-    Raises
-    ------
-    DataError
-        If the maps are in different spaces.
-    """
-    ignored = {*FILE_ENTITIES, *find_named_entities(node)}
-    warnings = []
-    for name in (name for name in ENTITY_SHORT_NAMES if name in rows and name not in ignored):
-        if rows[name].nunique(dropna=False) == 1:
-            continue
-        values = ", ".join(sorted(rows[name].fillna("none").unique()))
-        problem = f"the maps differ in {name} ({values}), which the model does not name"
-        if name == "space":
-            raise DataError(f"{node.path}: {problem}; choose one with Input")
-        warnings.append(f"{problem}; if that is not meant, choose with Input")
-    return warnings
-
-
-def _find_unnamed_contrasts(node: NodeSpec, rows: pd.DataFrame) -> list[str]:
-    """Warn of maps of a contrast that X leaves out while it names others: they would all be in the baseline."""
-    named = set(node.terms) & set(rows["contrast"])
-    unnamed = sorted(set(rows["contrast"]) - named)
-    if not named or not unnamed:
-        return []
-    return [
-        f"the maps of {', '.join(unnamed)} are in the model and have no column of their own; "
-        "if that is not meant, leave them out with Input"
-    ]

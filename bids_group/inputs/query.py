@@ -7,7 +7,7 @@ never by their order. Rows that are not analysed are kept apart with the reason.
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +16,11 @@ from bids_group.entities import ENTITY_SHORT_NAMES, FILE_PARTS, QUERY_KEYS
 from bids_group.errors import DataError, InvalidBidsError, NothingSelectedError
 from bids_group.inputs.datasets import DESCRIPTION, Dataset
 from bids_group.inputs.filters import Criterion, Selection, list_criteria, split_by_criteria
+from bids_group.inputs.map_sources import MapFile
 
 ENTITIES_FILE = Path(__file__).with_name("bids_group_entities.json")
 EFFECT_SUFFIXES = ("effect", "statmap")
+VARIANCE_SUFFIXES = ("variance", "statmap")
 # Hidden files and what BIDS keeps beside the data, as pybids leaves it out where it is not told otherwise.
 NOT_INDEXED = (re.compile(r"/\."), re.compile(r"^/(code|sourcedata|stimuli|models)(/|$)"))
 # Files that are never maps. Extensions, not "has a dot": a folder may be called sub-01.feat.
@@ -38,7 +40,7 @@ class InputTable:
     ----------
     rows : DataFrame
         One row per map, sorted by its entities: `subject`, `contrast`, the other entities (text; None where absent),
-        `dataset`, `path`, `uri`.
+        `dataset`, `path`, `uri`, and `source`, what the map is made of.
     excluded : DataFrame
         The effect maps that a filter left out, with the same columns and `reason`.
     """
@@ -47,7 +49,13 @@ class InputTable:
     excluded: pd.DataFrame
 
 
-def find_maps(datasets: Iterable[Dataset], selection: Selection, *, database_dir: Path | None = None) -> InputTable:
+def find_maps(
+    datasets: Iterable[Dataset],
+    selection: Selection,
+    *,
+    database_dir: Path | None = None,
+    with_variances: bool = False,
+) -> InputTable:
     """Find the effect maps of all subjects.
 
     Parameters
@@ -56,6 +64,8 @@ def find_maps(datasets: Iterable[Dataset], selection: Selection, *, database_dir
     selection : Selection
     database_dir : Path or None
         Folder of pybids databases, made where they are missing and trusted where they are there.
+    with_variances : bool
+        Whether the maps of the effects' variances are found as well, where there are any.
 
     Returns
     -------
@@ -71,17 +81,43 @@ def find_maps(datasets: Iterable[Dataset], selection: Selection, *, database_dir
     """
     datasets = tuple(datasets)
     suffixes = selection.entities.get("suffix", EFFECT_SUFFIXES)
-    found = find_images(datasets, suffixes=suffixes, database_dir=database_dir)
-    effects = found[_is_effect(found, selection.entities)]
+    searched = {*suffixes, *(VARIANCE_SUFFIXES if with_variances else ())}
+    found = find_images(datasets, suffixes=sorted(searched), database_dir=database_dir)
+    effects = found[_is_effect(found, selection.entities) & found["suffix"].isin(suffixes)]
     _check_names_and_folders(effects)
     effects = effects[effects["subject"].notna()]
     if not len(effects):
         raise NothingSelectedError(_explain_no_effects(datasets, suffixes))
+    source = _find_sources(effects, found if with_variances else found.iloc[:0])
     # A map's contrast is its contrast entity, or its desc where it has none.
-    effects = effects.assign(contrast=effects["contrast"].where(effects["contrast"].notna(), effects["desc"]))
+    contrast = effects["contrast"].where(effects["contrast"].notna(), effects["desc"])
+    effects = effects.assign(source=source, contrast=contrast)
     rows, excluded = split_by_criteria(effects, list_criteria(selection))
     _check_contrasts_in_names(rows)
-    return InputTable(_sort(rows), _sort(excluded))
+    return InputTable(sort_rows(rows), sort_rows(excluded))
+
+
+def _find_sources(effects: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
+    """Return the file of each effect, with that of its variance: the same entities but for stat, in the same folder."""
+    is_variance = (found["stat"] == "variance") | (found["stat"].isna() & (found["suffix"] == "variance"))
+    variances = dict(zip(_identify(found[is_variance]), _list_files(found[is_variance]), strict=True))
+    pairs = zip(_identify(effects), _list_files(effects), strict=True)
+    sources = [replace(file, variance=variances.get(key)) for key, file in pairs]
+    return pd.Series(sources, effects.index, dtype=object)
+
+
+def _list_files(maps: pd.DataFrame) -> list[MapFile]:
+    entities = maps[list(ENTITY_SHORT_NAMES)].to_dict("records")
+    return [
+        MapFile(Path(path), uri, {str(name): value for name, value in own.items() if value is not None})
+        for path, uri, own in zip(maps["path"], maps["uri"], entities, strict=True)
+    ]
+
+
+def _identify(maps: pd.DataFrame) -> list[tuple[object, ...]]:
+    folders = [str(Path(path).parent) for path in maps["path"]]
+    entities = [maps[name] for name in ENTITY_SHORT_NAMES if name != "stat"]
+    return list(zip(folders, *entities, strict=True))
 
 
 def find_mask_files(
@@ -220,6 +256,9 @@ def _check_contrasts_in_names(rows: pd.DataFrame) -> None:
         )
 
 
-def _sort(table: pd.DataFrame) -> pd.DataFrame:
-    order = ["subject", *(name for name in ENTITY_SHORT_NAMES if name != "subject"), "path"]
-    return table.sort_values(order, key=lambda column: column.fillna("").astype(str), ignore_index=True)
+def sort_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort maps by subject, the other entities and path."""
+    order = ["subject", *(name for name in ENTITY_SHORT_NAMES if name != "subject" and name in table), "path"]
+    return table.sort_values(
+        order, key=lambda column: column.astype(object).where(column.notna(), "").astype(str), ignore_index=True
+    )

@@ -1,4 +1,4 @@
-"""The model spec: BIDS Stats Models 1.0, Dataset-level nodes, read strictly.
+"""The model spec: BIDS Stats Models 1.0, Subject- and Dataset-level nodes, read strictly.
 
 What cannot be right is refused here with its JSON path, before any file is looked for. What needs the maps or the
 tables to be judged (names of variables, estimability) is judged in `design`, with the paths kept here.
@@ -6,74 +6,42 @@ tables to be judged (names of variables, estimability) is judged in `design`, wi
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.errors import SpecError
+from bids_group.inputs.contrast_spec import (
+    ContrastSpec,
+    DummyContrastsSpec,
+    read_condition,
+    read_contrasts,
+    read_dummy_contrasts,
+    read_label,
+)
+from bids_group.inputs.edges import Edge, link_in_order, read_edges
 from bids_group.inputs.formula import Formula, FormulaError, parse_formula
 from bids_group.inputs.settings import Settings, read_entity_filter, read_settings
 from bids_group.inputs.strict import Place, read_json
 from bids_group.inputs.transformations import Instruction, read_instructions
-from bids_group.vocabulary import Test
+from bids_group.vocabulary import Level, ModelType
 
-INTERCEPT = "intercept"
-# Weights beyond these would leave the range of the float32 maps.
-SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-15, 1e15
-LONGEST_LABEL = 100  # file systems allow 255 characters for a name that has several labels in it
 LEVELS = ("Run", "Session", "Subject", "Dataset")
-
-
-@dataclass(frozen=True)
-class ContrastSpec:
-    """One contrast as the spec states it.
-
-    Attributes
-    ----------
-    name : str
-    test : str
-        ``t`` or ``F``.
-    conditions : tuple of str
-        Columns of the design.
-    weights : tuple of tuple of float
-        One row for t, one or more for F; each as long as `conditions`.
-    path : str
-    is_dummy : bool
-        Whether it stands for one of `DummyContrasts`.
-    """
-
-    name: str
-    test: Test
-    conditions: tuple[str, ...]
-    weights: tuple[tuple[float, ...], ...]
-    path: str
-    is_dummy: bool = False
-
-
-@dataclass(frozen=True)
-class DummyContrastsSpec:
-    """One contrast for each of several columns.
-
-    Attributes
-    ----------
-    test : str
-    columns : tuple of str or None
-        None for every column of the design.
-    path : str
-    """
-
-    test: Test
-    columns: tuple[str, ...] | None
-    path: str
+SUBJECT_KEYS = ("Missing",)  # of this app's settings, those that a Subject-level node has
 
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One Dataset-level node.
+    """One node: a model of the group, or how a subject's maps are combined.
 
     Attributes
     ----------
     name : str
+    level : str
+        ``Dataset`` or ``Subject``.
+    model_type : str
+        ``glm``, or ``meta`` where maps are weighted by the inverse of their variances.
     group_by : tuple of str
-        Empty, or ``("contrast",)``.
+        Of a Dataset-level node empty, or ``("contrast",)``; of a Subject-level node entities, the subject among them.
     terms : tuple of str
         The members of `X`, the intercept as ``intercept``; empty where `formula` stands.
     formula : Formula or None
@@ -87,6 +55,8 @@ class NodeSpec:
     """
 
     name: str
+    level: Level
+    model_type: ModelType
     group_by: tuple[str, ...]
     terms: tuple[str, ...]
     formula: Formula | None
@@ -113,6 +83,8 @@ class ModelSpec:
     selection : dict of str to tuple of str
         `Input`: the values an entity may have.
     nodes : tuple of NodeSpec
+    edges : tuple of Edge
+        Which nodes' maps each node takes; a node without an edge that leads to it takes the maps on disk.
     path : Path
         The file it was read from; of the model that this app makes itself, the word ``auto``.
     document : dict
@@ -123,6 +95,7 @@ class ModelSpec:
     description: str | None
     selection: dict[str, tuple[str, ...]]
     nodes: tuple[NodeSpec, ...]
+    edges: tuple[Edge, ...]
     path: Path
     document: dict[str, Any] = field(repr=False)
 
@@ -179,13 +152,17 @@ def parse_spec(document: Any, path: Path) -> ModelSpec:
     if not nodes:
         fields["Nodes"].fail("there is no node; write at least one with Level 'Dataset'")
     _check_labels_differ(nodes)
-    if "Edges" in fields and fields["Edges"].items():
-        fields["Edges"].fail("edges between nodes are not available in this version; leave the key out")
+    if all(node.level == "Subject" for node in nodes):
+        fields["Nodes"].fail("no node is of the Dataset level, so that nothing is tested; add one")
+    levels = {node.name: node.level for node in nodes}
+    edges = read_edges(fields["Edges"], levels) if "Edges" in fields else link_in_order(levels)
+    _check_all_used(nodes, edges)
     return ModelSpec(
-        name=_read_label(fields["Name"]),
+        name=read_label(fields["Name"]),
         description=fields["Description"].text() if "Description" in fields else None,
         selection=read_entity_filter(fields["Input"]) if "Input" in fields else {},
         nodes=nodes,
+        edges=edges,
         path=path,
         document=root.value,
     )
@@ -194,16 +171,6 @@ def parse_spec(document: Any, path: Path) -> ModelSpec:
 def _check_version(place: Place) -> None:
     if not place.text().startswith("1."):
         place.fail(f"BIDS Stats Models {place.value!r} is not known to this app; it reads 1.0.0")
-
-
-def _read_label(place: Place) -> str:
-    """Read a name of which at least one character may stand in a file name."""
-    name = place.text()
-    if not any(c.isascii() and c.isalnum() for c in name):
-        place.fail(f"{name!r} has no letter or digit that could stand in a file name")
-    if len(name) > LONGEST_LABEL:
-        place.fail(f"the name has {len(name)} characters and would stand in file names; use at most {LONGEST_LABEL}")
-    return name
 
 
 def _check_labels_differ(nodes: tuple[NodeSpec, ...]) -> None:
@@ -215,35 +182,48 @@ def _check_labels_differ(nodes: tuple[NodeSpec, ...]) -> None:
         seen[label] = node.name
 
 
+def _check_all_used(nodes: tuple[NodeSpec, ...], edges: tuple[Edge, ...]) -> None:
+    """Refuse Subject-level nodes whose maps go nowhere."""
+    for node in nodes:
+        if node.level == "Subject" and all(edge.source != node.name for edge in edges):
+            raise SpecError(
+                node.path, f"no node takes the maps of the Subject-level node {node.name!r}; add one, or an edge to one"
+            )
+
+
 def _read_node(place: Place) -> NodeSpec:
     fields = place.fields(
         ("Level", "Name", "GroupBy", "Transformations", "Model", "Contrasts", "DummyContrasts"),
         required=("Level", "Name", "Model"),
     )
-    _check_level(fields["Level"])
-    terms, formula, settings = _read_model(fields["Model"])
+    level = _read_level(fields["Level"])
+    model_type, terms, formula, settings = _read_model(fields["Model"], level)
     node = NodeSpec(
-        name=_read_label(fields["Name"]),
-        group_by=_read_group_by(fields.get("GroupBy")),
+        name=read_label(fields["Name"]),
+        level=level,
+        model_type=model_type,
+        group_by=_read_subject_groups(fields.get("GroupBy"), place)
+        if level == "Subject"
+        else _read_group_by(fields.get("GroupBy")),
         terms=terms,
         formula=formula,
         instructions=read_instructions(fields["Transformations"]) if "Transformations" in fields else (),
-        contrasts=_read_contrasts(fields["Contrasts"]) if "Contrasts" in fields else (),
-        dummy_contrasts=_read_dummy(fields["DummyContrasts"]) if "DummyContrasts" in fields else None,
+        contrasts=read_contrasts(fields["Contrasts"], level) if "Contrasts" in fields else (),
+        dummy_contrasts=read_dummy_contrasts(fields["DummyContrasts"], level) if "DummyContrasts" in fields else None,
         settings=settings,
         path=place.path,
     )
     if not node.contrasts and node.dummy_contrasts is None:
-        place.fail("the node tests nothing; add Contrasts or DummyContrasts")
+        place.fail("the node has no contrast; add Contrasts or DummyContrasts")
     return node
 
 
-def _check_level(place: Place) -> None:
+def _read_level(place: Place) -> Level:
     level = place.choice(LEVELS)
-    if level == "Subject":
-        place.fail("Subject-level nodes are not available in this version; give one map per subject and contrast")
-    if level != "Dataset":
+    if level not in get_args(Level):
         place.fail(f"{level}-level nodes are first-level analysis, which this app does not do; start from its maps")
+    found: Level = level
+    return found
 
 
 def _read_group_by(place: Place | None) -> tuple[str, ...]:
@@ -255,15 +235,42 @@ def _read_group_by(place: Place | None) -> tuple[str, ...]:
     return names
 
 
-def _read_model(place: Place) -> tuple[tuple[str, ...], Formula | None, Settings]:
+def _read_subject_groups(place: Place | None, node: Place) -> tuple[str, ...]:
+    """Read the entities that stay apart when a subject's maps are combined."""
+    if place is None:
+        node.fail('a Subject-level node needs GroupBy, such as ["subject"], or ["subject", "contrast"] for averages')
+    names = tuple(item.choice(ENTITY_SHORT_NAMES) for item in place.items())
+    if "subject" not in names:
+        place.fail('a Subject-level node is grouped by "subject", and by what else stays apart')
+    if len(set(names)) < len(names):
+        place.fail("a name stands there more than once")
+    return names
+
+
+def _read_model(place: Place, level: Level) -> tuple[ModelType, tuple[str, ...], Formula | None, Settings]:
     fields = place.fields(("Type", "X", "Formula", "Software"), required=("Type",))
-    if fields["Type"].choice(("glm", "meta")) == "meta":
-        fields["Type"].fail("'meta' is not available in this version; use 'glm'")
+    model_type: ModelType = fields["Type"].choice(get_args(ModelType))
     if ("X" in fields) == ("Formula" in fields):
         place.fail("give the columns of the design either as X or as Formula")
     terms = _read_terms(fields["X"]) if "X" in fields else ()
     formula = _read_formula(fields["Formula"]) if "Formula" in fields else None
-    return terms, formula, _read_software(fields.get("Software"), place.path)
+    settings = _read_software(fields.get("Software"), place.path)
+    if level == "Subject":
+        _check_subject_settings(fields.get("Software"))
+    return model_type, terms, formula, settings
+
+
+def _check_subject_settings(place: Place | None) -> None:
+    """Refuse settings of a test where nothing is tested."""
+    ours = place.value.get("bids_group") if place is not None else None
+    if place is None or not isinstance(ours, dict):
+        return
+    for key in ours:
+        if key not in SUBJECT_KEYS:
+            Place(ours[key], f"{place.path}.bids_group.{key}").fail(
+                f"{key} has no meaning at the Subject level, where nothing is tested; write it into the Dataset-level "
+                "node"
+            )
 
 
 def _read_software(place: Place | None, model_path: str) -> Settings:
@@ -281,21 +288,11 @@ def _read_terms(place: Place) -> tuple[str, ...]:
     items = place.items()
     if not items:
         place.fail("the design has no columns; X of a one-sample test is [1]")
-    terms = tuple(_read_condition(item) for item in items)
+    terms = tuple(read_condition(item) for item in items)
     for item, term in zip(items, terms, strict=True):
         if terms.count(term) > 1:
             item.fail(f"{term!r} stands in X more than once")
     return terms
-
-
-def _read_condition(place: Place) -> str:
-    """Read the name of a column, or 1 for the intercept."""
-    if place.value == 1 and not isinstance(place.value, bool):
-        return INTERCEPT
-    if not isinstance(place.value, str):
-        place.fail("expected the name of a variable, or 1 for the intercept")
-    text = place.text()
-    return INTERCEPT if text in ("1", "Intercept") else text
 
 
 def _read_formula(place: Place) -> Formula:
@@ -303,70 +300,3 @@ def _read_formula(place: Place) -> Formula:
         return parse_formula(place.text())
     except FormulaError as error:
         place.fail(str(error))
-
-
-def _read_contrasts(place: Place) -> tuple[ContrastSpec, ...]:
-    contrasts = tuple(_read_contrast(item) for item in place.items())
-    if not contrasts:
-        place.fail("the list is empty; leave the key out")
-    return contrasts
-
-
-def _read_contrast(place: Place) -> ContrastSpec:
-    keys = ("Name", "Test", "ConditionList", "Weights")
-    fields = place.fields(keys, required=keys)
-    conditions = tuple(_read_condition(item) for item in fields["ConditionList"].items())
-    for item, condition in zip(fields["ConditionList"].items(), conditions, strict=True):
-        if conditions.count(condition) > 1:
-            item.fail(f"{condition!r} stands in ConditionList more than once")
-    test = _read_test(fields["Test"])
-    return ContrastSpec(
-        name=_read_label(fields["Name"]),
-        test=test,
-        conditions=conditions,
-        weights=_read_weights(fields["Weights"], test, len(conditions)),
-        path=place.path,
-    )
-
-
-def _read_test(place: Place) -> Test:
-    test: Test = place.choice(("t", "F", "pass", "skip"))
-    if test not in ("t", "F"):
-        place.fail(f"{test!r} tests nothing; a Dataset-level contrast is tested with 't' or 'F'")
-    return test
-
-
-def _read_weights(place: Place, test: str, length: int) -> tuple[tuple[float, ...], ...]:
-    items = place.items()
-    nested = bool(items) and isinstance(items[0].value, list)
-    if test == "t" and nested:
-        place.fail("a t contrast has one list of weights; several rows are an F contrast (Test 'F')")
-    rows = tuple(_read_weight_row(row, length) for row in (items if nested else [place]))
-    if not any(any(row) for row in rows):
-        place.fail("all weights are 0")
-    return rows
-
-
-def _read_weight_row(place: Place, length: int) -> tuple[float, ...]:
-    weights = tuple(_read_weight(item) for item in place.items())
-    if len(weights) != length:
-        place.fail(f"{len(weights)} weights for {length} members of ConditionList")
-    return weights
-
-
-def _read_weight(place: Place) -> float:
-    weight = place.number()
-    if weight and not SMALLEST_WEIGHT <= abs(weight) <= LARGEST_WEIGHT:
-        place.fail(f"the weight {weight:g} is not between {SMALLEST_WEIGHT:g} and {LARGEST_WEIGHT:g}")
-    return weight
-
-
-def _read_dummy(place: Place) -> DummyContrastsSpec:
-    fields = place.fields(("Test", "Contrasts"), required=("Test",))
-    test = _read_test(fields["Test"])
-    if test != "t":
-        fields["Test"].fail("dummy contrasts are t tests; write an F test under Contrasts")
-    columns = tuple(_read_condition(item) for item in fields["Contrasts"].items()) if "Contrasts" in fields else None
-    if columns == ():
-        fields["Contrasts"].fail("the list is empty; leave it out for all columns")
-    return DummyContrastsSpec(test, columns, place.path)

@@ -11,11 +11,13 @@ from bids_group.inputs.auto_model import make_auto_spec, make_templates
 from bids_group.inputs.datasets import Dataset, find_datasets
 from bids_group.inputs.filters import Selection, read_bids_filter
 from bids_group.inputs.images import check_grids, read_mask
+from bids_group.inputs.map_sources import list_paths
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
 from bids_group.inputs.query import find_maps, find_mask_files
 from bids_group.inputs.settings import Settings
-from bids_group.inputs.spec import ModelSpec, read_spec
+from bids_group.inputs.spec import ModelSpec, NodeSpec, read_spec
+from bids_group.inputs.subject_nodes import Variables, pass_along
 from bids_group.inputs.variable_tables import read_further_tables, read_participants
 
 # The messages about maps and designs point to Input.
@@ -92,8 +94,8 @@ class Study:
 
 
 def list_map_paths(model: ModelPlan) -> list[Path]:
-    """Return the files of a model in the order of its rows."""
-    return [Path(path) for path in model.rows["path"]]
+    """Return the files that a model is computed from, in the order of its rows."""
+    return [path for source in model.rows["source"] for path in list_paths(source)]
 
 
 def prepare_study(options: InputOptions, output_dir: Path) -> Study:
@@ -108,12 +110,18 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     search = find_datasets(options.bids_dir, options.derivatives, output_dir, validate=options.validate)
     bids_filter = read_bids_filter(options.bids_filter_file) if options.bids_filter_file else {}
     selection = Selection(spec.selection, options.participants, bids_filter)
-    inputs = find_maps(search.datasets, selection, database_dir=options.database_dir)
+    inputs = find_maps(
+        search.datasets,
+        selection,
+        database_dir=options.database_dir,
+        with_variances=any(node.model_type == "meta" for node in spec.nodes),
+    )
     logger.info("found %d maps of %d subjects", len(inputs.rows), inputs.rows["subject"].nunique())
     folders = [options.bids_dir, *(dataset.path for dataset in search.datasets)]
     participants, tables = read_participants(folders), read_further_tables(folders)
     try:
-        plans = [plan_node(node, inputs, participants, tables) for node in spec.nodes]
+        taken = pass_along(spec, inputs, Variables(participants, tables))
+        plans = [plan_node(node, taken[node.name], participants, tables) for node in list_tests(spec)]
         nodes = tuple(_study_node(plan, spec.path.parent, options, search.datasets) for plan in plans)
     except DataError as error:
         if options.model is not None:
@@ -122,6 +130,11 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     templates = make_templates(inputs, participants, tables) if options.model is None else {}
     faults = [f"no variable can come from {table.name}: {table.fault}" for table in tables if table.fault]
     return Study(spec, search.datasets, nodes, (*search.warnings, *faults), templates)
+
+
+def list_tests(spec: ModelSpec) -> list[NodeSpec]:
+    """Return the nodes that test something, those of the Dataset level."""
+    return [node for node in spec.nodes if node.level == "Dataset"]
 
 
 def _study_node(plan: NodePlan, spec_folder: Path, options: InputOptions, datasets: tuple[Dataset, ...]) -> NodeStudy:

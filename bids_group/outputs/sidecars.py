@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_group.inputs.map_sources import list_uris
 from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
 from bids_group.stats.correct import Inference
 from bids_group.stats.glm import UNFITTED_PART
@@ -22,7 +23,8 @@ _STATMAP_TEXTS = {
     "etasq": ("Partial eta squared, r1 F / (r1 F + r2)", "ratio"),
     "etasqlower": ("Lower bound of the 95% confidence interval of partial eta squared (noncentral F)", "ratio"),
     "etasqupper": ("Upper bound of the 95% confidence interval of partial eta squared (noncentral F)", "ratio"),
-    "dof": ("Degrees of freedom of the error (Welch-Satterthwaite)", "degrees of freedom"),
+    "dof": ("Degrees of freedom of the error ({source})", "degrees of freedom"),
+    "n": ("Subjects whose maps the test of the voxel used", "subjects"),
     "p": ("Uncorrected p, {sides}; 1 outside the analysis mask, at least {smallest:.2g}", "probability"),
 }
 _NEIGHBOURS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
@@ -30,7 +32,8 @@ _NEIGHBOURS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"
 
 def describe_sources(model: ModelResult) -> dict[str, Any]:
     """Return the BIDS URIs of everything that the maps of a model were made from."""
-    return {"Sources": [*model.rows["uri"], *model.mask_sources]}
+    uris = dict.fromkeys(uri for source in model.rows["source"] for uri in list_uris(source))
+    return {"Sources": [*uris, *model.mask_sources]}
 
 
 def describe_mask(model: ModelResult) -> dict[str, Any]:
@@ -40,17 +43,23 @@ def describe_mask(model: ModelResult) -> dict[str, Any]:
         **describe_sources(model),
         "Type": "Brain",
         "NumberOfVoxels": int(model.voxels.mask.sum()),
+        "MinCoverage": model.voxels.min_coverage,
+        "VoxelsPartlyCovered": model.voxels.n_voxels_partly,
         "VoxelsMissing": model.voxels.n_voxels_missing,
+        "VoxelsUntestable": dict(model.voxels.untestable),
         "VoxelsWithoutResidualVariance": model.voxels.n_voxels_constant,
     }
 
 
 def describe_mask_rule(model: ModelResult) -> str:
     """Say in words which voxels are analysed."""
-    rule = f"finite and non-zero in all {len(model.rows)} maps"
+    coverage, n_maps = model.voxels.min_coverage, len(model.rows)
+    rule = f"finite and non-zero in {f'at least {100 * coverage:g}% of' if coverage < 1 else 'all'} {n_maps} maps"
     if model.mask_sources:
         names = ", ".join(path.name for path in model.mask_sources.values())
         rule = f"within {names}, and {rule}"
+    if model.voxels.untestable:
+        rule += ", where the maps that a voxel has allow every test"
     if model.voxels.n_voxels_constant:
         rule += f", with residual variance above {UNFITTED_PART:g} of the total"
     return rule
@@ -61,7 +70,10 @@ def describe_statmap(model: ModelResult, result: ContrastResult, stat: str) -> d
     text, units = _STATMAP_TEXTS[stat]
     sides = "two-sided" if result.contrast.test == "t" else "upper tail"
     sphericity = model.node.settings.sphericity
-    text = text.format(test=result.contrast.test, sides=sides, smallest=SMALLEST_P, sphericity=sphericity)
+    source = "Welch-Satterthwaite" if model.node.settings.variance_groups else "of the maps that the voxel has"
+    text = text.format(
+        test=result.contrast.test, sides=sides, smallest=SMALLEST_P, sphericity=sphericity, source=source
+    )
     return {
         "Description": f"{text} (contrast {result.contrast.name})",
         **describe_sources(model),
@@ -85,11 +97,25 @@ def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]
             for row in result.contrast.weights
         ],
     }
+    if test.n_subjects is not None:
+        described |= _describe_coverage(model, test)
     if test.epsilon is not None:
         described["SphericityCorrection"] = model.node.settings.sphericity
         described["MedianEpsilon"] = test.median_epsilon
     if test.variance_ratio is not None:
         described["OwnOverPooledErrorVariance"] = test.variance_ratio
+    return described
+
+
+def _describe_coverage(model: ModelResult, test: ContrastTest) -> dict[str, Any]:
+    """Say what differs between voxels because some maps lack them."""
+    assert test.n_subjects is not None
+    described: dict[str, Any] = {
+        "MinCoverage": model.voxels.min_coverage,
+        "SubjectsRange": [int(test.n_subjects.min()), int(test.n_subjects.max())],
+    }
+    if test.own_dof is not None:
+        described["DegreesOfFreedomRange"] = [float(test.own_dof.min()), float(test.own_dof.max())]
     return described
 
 

@@ -1,6 +1,7 @@
 """The tables: inputs, design, contrasts, results, clusters and peaks."""
 
 import csv
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.inputs.contrasts import Contrast
+from bids_group.inputs.map_sources import MapFile, list_weights
 from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
 from bids_group.stats.clusters import ClusterSet, find_local_maxima
 
@@ -48,7 +50,7 @@ def _format_value(value: object) -> object:
 
 
 def list_inputs(rows: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
-    """List every map that was found, in the design or not.
+    """List every map that was found, in the design or not; of a combined map, each file that it is made of.
 
     Parameters
     ----------
@@ -61,16 +63,31 @@ def list_inputs(rows: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns: design_row, the entities in use, file (BIDS URI), included (yes or no), reason, n_voxels_missing.
+        Columns: design_row, the entities in use, file (BIDS URI), weight (of the file in the map of its row, only where
+        maps are combined), included (yes or no), reason, n_voxels_missing.
     """
-    included = rows.assign(included="yes", reason=None)
+    included = _list_files(rows).assign(included="yes", reason=None)
     left_out = excluded.assign(included="no", design_row=None, n_voxels_missing=None)
     table = pd.concat([included, left_out], ignore_index=True) if len(left_out) else included
     entities = [name for name in ENTITY_SHORT_NAMES if name in table and table[name].notna().any()]
     table = table.rename(columns={"uri": "file"})
     table["design_row"] = table["design_row"].astype("Int64")
     table["n_voxels_missing"] = table["n_voxels_missing"].astype("Int64")
-    return table[["design_row", *entities, "file", "included", "reason", "n_voxels_missing"]]
+    weight = ["weight"] if "weight" in table else []
+    return table[["design_row", *entities, "file", *weight, "included", "reason", "n_voxels_missing"]]
+
+
+def _list_files(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give each file of a combined map a line of its own, with the file's entities and its weight."""
+    if all(isinstance(source, MapFile) for source in rows["source"]):
+        return rows
+    lines: list[dict[Any, Any]] = []
+    for row in rows.to_dict("records"):
+        for file, weight in list_weights(row["source"]):
+            own = {name: file.entities.get(name) for name in ENTITY_SHORT_NAMES if name in row}
+            contrast = own.get("contrast") or own.get("desc")
+            lines.append({**row, **own, "contrast": contrast, "uri": file.uri, "weight": weight})
+    return pd.DataFrame(lines)
 
 
 def list_contrast_weights(contrasts: list[Contrast], columns: list[str]) -> pd.DataFrame:

@@ -9,16 +9,15 @@ rank-deficient one needs no care. With ``H = (Q'WQ)^-1`` and ``P = W - WQ H Q'W`
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.column_space import ColumnSpace, decompose
 from bids_group.stats.glm import BLOCK_VOXELS, UNFITTED_PART, Statistic, find_contrast_axes
-from bids_group.vocabulary import Test
+from bids_group.vocabulary import Heterogeneity, Test
 
-Method = Literal["reml", "dl"]
 
 # The restricted likelihood may have several maxima. It is first evaluated at points of this many steps from 0 to a
 # bound above all maxima, denser near 0, where it curves most.
@@ -130,7 +129,7 @@ def fit_meta(
     design_matrix: Floats,
     contrasts: Sequence[Floats],
     *,
-    method: Method = "reml",
+    method: Heterogeneity = "reml",
     block_voxels: int = BLOCK_VOXELS,
 ) -> MetaFit:
     """Fit a random-effects model to every voxel.
@@ -146,7 +145,7 @@ def fit_meta(
         Of any rank.
     contrasts : sequence of ndarray of float64, each of shape (n_contrast_rows, n_columns)
         Non-zero and estimable, which is not judged here.
-    method : {'reml', 'dl'}
+    method : {'reml', 'dersimonian-laird'}
         How tau2 is estimated: restricted maximum likelihood, or the moments of DerSimonian and Laird.
     block_voxels : int
         Voxels fitted at a time.
@@ -177,12 +176,12 @@ def fit_meta(
 
 
 def _require_maps(
-    effects: NDArray[np.floating], variances: NDArray[np.floating], basis: Floats, method: Method
+    effects: NDArray[np.floating], variances: NDArray[np.floating], basis: Floats, method: Heterogeneity
 ) -> None:
     """Refuse effects, variances and designs that cannot be fitted."""
     n_rows, rank = basis.shape
-    if method not in get_args(Method):
-        raise ValueError(f"the method is one of {', '.join(get_args(Method))}, not {method!r}")
+    if method not in get_args(Heterogeneity):
+        raise ValueError(f"the method is one of {', '.join(get_args(Heterogeneity))}, not {method!r}")
     if effects.shape != variances.shape:
         raise ValueError(f"effects are of shape {effects.shape}, but variances of {variances.shape}")
     if n_rows != effects.shape[0]:
@@ -203,7 +202,7 @@ def _require_maps(
 
 
 def _fit_block(
-    effects: Floats, variances: Floats, space: ColumnSpace, axes: Sequence[tuple[Floats, Floats]], method: Method
+    effects: Floats, variances: Floats, space: ColumnSpace, axes: Sequence[tuple[Floats, Floats]], method: Heterogeneity
 ) -> MetaFit:
     """Fit the random-effects model to a block of voxels."""
     n_rows, rank = space.basis.shape
@@ -293,11 +292,11 @@ def _trace_projection(model: _WeightedFit, basis: Floats) -> Floats:
 
 
 def estimate_tau2(
-    effects: Floats, variances: Floats, basis: Floats, *, method: Method = "reml"
+    effects: Floats, variances: Floats, basis: Floats, *, method: Heterogeneity = "reml"
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Estimate the variance between maps.
 
-    ``dl``: ``max(0, (Q - (n - p)) / tr P)`` with the weights ``1 / v``. ``reml``: the maximum over ``tau2 >= 0`` of
+    ``dersimonian-laird``: ``max(0, (Q - (n - p)) / tr P)`` with the weights ``1 / v``. ``reml``: the maximum over ``tau2 >= 0`` of
 
         -2 log L = sum of log(v + tau2) + log |Q'WQ| + y'Py.
 
@@ -307,21 +306,21 @@ def estimate_tau2(
         Finite; variances positive.
     basis : ndarray of float64, shape (n_rows, rank)
         An orthonormal basis of the design's column space.
-    method : {'reml', 'dl'}
+    method : {'reml', 'dersimonian-laird'}
 
     Returns
     -------
     tau2 : ndarray of float64, shape (n_voxels,)
         At least 0.
     converged : ndarray of bool, shape (n_voxels,)
-        False where the iterations ran out, True everywhere for `dl`.
+        False where the iterations ran out, True everywhere for `dersimonian-laird`.
 
     References
     ----------
     DerSimonian & Laird 1986, Control Clin Trials 7; DerSimonian & Kacker 2007, Contemp Clin Trials 28; Raudenbush
     2009, Handbook of Research Synthesis, chapter 16.
     """
-    if method == "dl":
+    if method == "dersimonian-laird":
         fixed = _weigh(effects, 1.0 / variances, basis)
         excess = fixed.residual_ss - (basis.shape[0] - basis.shape[1])
         return np.maximum(excess / _trace_projection(fixed, basis), 0.0), np.ones(effects.shape[1], dtype=bool)

@@ -59,13 +59,13 @@ def run_metafor(data: dict[str, np.ndarray]) -> tuple[dict[str, list], str]:
         parts = np.array(line[4:], dtype=float).reshape(3, 3).tolist()
         row |= dict(zip(("effects", "standard_errors", "knapp_hartung_errors"), parts, strict=True))
     half = len(rows) // 2
-    return {"dl": rows[:half], "reml": rows[half:]}, f"R {last[0]}.{last[1]}, metafor {last[2]}"
+    return {"dersimonian-laird": rows[:half], "reml": rows[half:]}, f"R {last[0]}.{last[1]}, metafor {last[2]}"
 
 
 def run_pymare(data: dict[str, np.ndarray]) -> dict[str, list]:
     """Return what PyMARE finds, per method and voxel."""
     estimators = {
-        "dl": DerSimonianLaird(small_sample_correction="wald"),
+        "dersimonian-laird": DerSimonianLaird(small_sample_correction="wald"),
         "reml": VarianceBasedLikelihoodEstimator(method="REML", small_sample_correction="wald"),
     }
     found = {}

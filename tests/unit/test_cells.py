@@ -4,9 +4,15 @@ import pandas as pd
 import pytest
 
 from bids_group.errors import DataError
-from bids_group.inputs.cells import check_cells, find_named_entities
+from bids_group.inputs import cells
+from bids_group.inputs.cells import find_named_entities
 from bids_group.inputs.spec import read_spec
 from tests.builders import make_rows, make_spec, write_spec
+
+
+def check_cells(node, rows):
+    return cells.check_cells(node, rows, find_named_entities(node))
+
 
 SUBJECTS = ("01", "02", "03")
 

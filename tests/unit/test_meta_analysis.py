@@ -22,7 +22,7 @@ from bids_group.stats.meta_analysis import (
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
-METHODS = ("dl", "reml")
+METHODS = ("dersimonian-laird", "reml")
 PINNED = json.loads(Path(__file__).parents[1].joinpath("reference", "meta_analysis.json").read_text(encoding="utf-8"))
 ROWS = [np.eye(3)[[column]] for column in range(3)]
 
@@ -65,7 +65,7 @@ def test_everything_is_that_of_metafor(method):
     assert np.all(fit.converged)
 
 
-@pytest.mark.parametrize(("method", "tolerance"), [("dl", 1e-9), ("reml", 1e-6)])  # PyMARE's own search ends at 1e-6
+@pytest.mark.parametrize(("method", "tolerance"), [("dersimonian-laird", 1e-9), ("reml", 1e-6)])  # PyMARE's own search ends at 1e-6
 def test_tau2_effects_and_standard_errors_are_those_of_pymare(method, tolerance):
     fit = fit_pinned(method)
     t = [compute_meta_t(fit, index) for index in range(3)]
@@ -194,7 +194,7 @@ def test_shapes_methods_and_designs_that_do_not_fit_are_refused():
         fit_meta(effects, variances, matrix[1:], ROWS)
     with pytest.raises(ValueError, match="12 maps and a design of rank 12 leave no degree of freedom"):
         fit_meta(effects, variances, np.eye(12), [np.eye(12)[:1]])
-    with pytest.raises(ValueError, match="the method is one of reml, dl, not 'ml'"):
+    with pytest.raises(ValueError, match="the method is one of reml, dersimonian-laird, not 'ml'"):
         fit_meta(effects, variances, matrix, ROWS, method="ml")
     with pytest.raises(ValueError, match="this one has 2; test it with F"):
         compute_meta_t(fit_meta(effects, variances, matrix, [np.eye(3)[1:]]), 0)

@@ -166,14 +166,14 @@ def test_faults_of_a_contrast_are_told_with_their_place(folder, change, path, to
         (make_spec(Nmae="x"), "Nmae", "did you mean 'Name'"),
         (make_spec(BIDSModelVersion="2.0"), "BIDSModelVersion", "1.0.0"),
         (make_spec(Nodes=[]), "Nodes", "no node"),
-        (make_spec(Edges=[{"Source": "a", "Destination": "b"}]), "Edges", "not available"),
+        (make_spec(Edges=[{"Source": "mean", "Destination": "mean"}]), "Edges[0].Source", "of the group"),
         (make_spec(Input={"tsk": "x"}), "Input.tsk", "did you mean 'task'"),
         (make_spec(Input={"task": ["x", "x"]}), "Input.task", "more than once"),
         (make_spec(Input={"task": []}), "Input.task", "empty"),
-        (make_spec(node={"Level": "Subject"}), "Nodes[0].Level", "not available"),
+        (make_spec(node={"Level": "Subject"}), "Nodes[0].GroupBy", 'grouped by "subject"'),
         (make_spec(node={"Level": "Run"}), "Nodes[0].Level", "first-level"),
         (make_spec(node={"GroupBy": ["subject"]}), "Nodes[0].GroupBy", '["contrast"]'),
-        (make_spec(model={"Type": "meta"}), "Nodes[0].Model.Type", "not available"),
+        (make_spec(model={"Type": "mete"}), "Nodes[0].Model.Type", "'meta'"),
         (make_spec(model={"Formula": "1"}), "Nodes[0].Model", "either as X or as Formula"),
         (make_spec(model={"X": [1, "1"]}), "Nodes[0].Model.X[0]", "more than once"),
         (make_spec(model={"X": [2]}), "Nodes[0].Model.X[0]", "1 for the intercept"),
@@ -205,7 +205,7 @@ def test_a_formula_that_would_run_code_is_refused_before_anything_evaluates_it(f
 def test_a_node_that_tests_nothing_is_refused(folder):
     document = make_spec()
     del document["Nodes"][0]["DummyContrasts"]
-    with pytest.raises(SpecError, match="tests nothing"):
+    with pytest.raises(SpecError, match="has no contrast"):
         read(folder, document)
 
 
@@ -214,3 +214,57 @@ def test_two_nodes_of_one_folder_are_refused(folder):
     with pytest.raises(SpecError, match="same folder") as caught:
         read(folder, make_spec(Nodes=[{**node, "Name": "two groups"}, {**node, "Name": "TwoGroups"}]))
     assert caught.value.path == "Nodes[1].Name"
+
+
+AVERAGE = {
+    "Level": "Subject",
+    "Name": "average",
+    "GroupBy": ["subject", "contrast"],
+    "Model": {"Type": "glm", "X": [1]},
+    "DummyContrasts": {"Test": "t"},
+}
+
+
+def make_chain(*, average=None, edges=None):
+    document = make_spec()
+    document["Nodes"].insert(0, {**AVERAGE, **(average or {})})
+    return document if edges is None else {**document, "Edges": edges}
+
+
+def test_without_edges_a_node_takes_the_maps_of_the_last_subject_node_before_it(folder):
+    document = make_chain()
+    document["Nodes"].append({**document["Nodes"][1], "Name": "again"})
+    spec = read(folder, document)
+    assert [(edge.source, edge.destination) for edge in spec.edges] == [("average", "mean"), ("average", "again")]
+    assert [node.level for node in spec.nodes] == ["Subject", "Dataset", "Dataset"]
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "told"),
+    [
+        (make_chain(edges=[]), "Nodes[0]", "no node takes the maps"),
+        (make_chain(edges=[{"Source": "averag", "Destination": "mean"}]), "Edges[0].Source", "did you mean 'average'"),
+        (make_chain(edges=[{"Source": "average", "Destination": "average"}]), "Edges", "circle"),
+        (make_chain(edges=[{"Source": "average", "Destination": "mean"}] * 2), "Edges[1]", "join the same nodes"),
+        (make_chain(average={"GroupBy": ["contrast"]}), "Nodes[0].GroupBy", 'grouped by "subject"'),
+        (make_chain(average={"GroupBy": ["subject", "subject"]}), "Nodes[0].GroupBy", "more than once"),
+        (make_chain(average={"GroupBy": ["subject", "runs"]}), "Nodes[0].GroupBy[1]", "did you mean 'run'"),
+        (make_chain(average={"DummyContrasts": {"Test": "F"}}), "Nodes[0].DummyContrasts.Test", "cannot be passed on"),
+        ({**make_chain(), "Nodes": [AVERAGE]}, "Nodes", "no node is of the Dataset level"),
+        (
+            make_chain(average={"Model": {**AVERAGE["Model"], "Software": {"bids_group": {"Connectivity": 6}}}}),
+            "Nodes[0].Model.Software.bids_group.Connectivity",
+            "no meaning at the Subject level",
+        ),
+    ],
+)
+def test_faults_of_chains_are_told_with_their_place(folder, document, path, told):
+    with pytest.raises(SpecError) as caught:
+        read(folder, document)
+    assert caught.value.path == path
+    assert told in str(caught.value)
+
+
+def test_a_subject_level_contrast_may_be_passed_without_a_test(folder):
+    for test in ("t", "pass"):
+        assert read(folder, make_chain(average={"DummyContrasts": {"Test": test}})).nodes[0].dummy_contrasts.test == "t"

@@ -1,8 +1,11 @@
 """Tables are written as BIDS has them, and no cell depends on what else is in its column."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from bids_group.inputs.map_sources import CombinedMap, MapFile
 from bids_group.outputs.tables import list_inputs, write_tsv
 
 
@@ -30,7 +33,18 @@ def test_writing_leaves_the_table_as_it_is():
 
 def test_inputs_list_analysed_maps_first_and_only_entities_in_use():
     common = {"task": "x", "session": None, "contrast": "A"}
-    rows = pd.DataFrame([{**common, "subject": "01", "uri": "bids:d:1", "design_row": 0, "n_voxels_missing": 7}])
+    rows = pd.DataFrame(
+        [
+            {
+                **common,
+                "subject": "01",
+                "uri": "bids:d:1",
+                "design_row": 0,
+                "n_voxels_missing": 7,
+                "source": MapFile(Path("1"), "bids:d:1"),
+            }
+        ]
+    )
     excluded = pd.DataFrame([{**common, "subject": "02", "uri": "bids:d:2", "reason": "Input: desc is B"}])
     table = list_inputs(rows, excluded)
     assert list(table.columns) == [
@@ -38,6 +52,17 @@ def test_inputs_list_analysed_maps_first_and_only_entities_in_use():
     ]
     lines = write_tsv(table).decode().splitlines()
     assert lines[1:] == ["0\t01\tx\tA\tbids:d:1\tyes\tn/a\t7", "n/a\t02\tx\tA\tbids:d:2\tno\tInput: desc is B\tn/a"]
+
+
+def test_each_file_of_a_combined_map_has_a_line_with_its_own_entities_and_weight():
+    runs = tuple(MapFile(Path(run), f"bids:d:{run}", {"subject": "01", "run": run, "desc": "A"}) for run in "12")
+    mean = CombinedMap(runs, np.array([[0.5], [0.5]]), np.ones(1))
+    row = {"subject": "01", "run": None, "contrast": "A", "uri": "mean", "source": mean, "n_voxels_missing": 0}
+    table = list_inputs(pd.DataFrame([{**row, "design_row": 0}]), pd.DataFrame())
+    assert table["file"].tolist() == ["bids:d:1", "bids:d:2"]
+    assert table["run"].tolist() == ["1", "2"]
+    assert table["weight"].tolist() == [0.5, 0.5]
+    assert table["design_row"].tolist() == [0, 0]
 
 
 def test_cells_have_no_quotes_of_their_own_and_cannot_break_the_table():
