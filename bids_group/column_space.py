@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 # A contrast is estimable when the part of it outside the row space is rounding only. Weights such as 0.3333 for 1/3
 # are not rounding: they are off by 1e-4 and refused, with "1/3" as the remedy.
@@ -111,3 +112,70 @@ def decompose(design_matrix: NDArray[np.float64]) -> ColumnSpace:
     smallest = values[0] * max(matrix.shape) * np.finfo(np.float64).eps if len(values) else 0.0
     kept = values > smallest
     return ColumnSpace(left[:, kept], right[kept].T, values[kept], norms)
+
+
+def find_contrast_axes(
+    space: ColumnSpace, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Split a contrast's weights on the scores ``Q'y`` into orthonormal directions and loadings.
+
+    ``C b = K Q'y = L W' Q'y`` with ``W'W = 1``; ``W`` has rank(C) columns. It is judged on rows of unit
+    norm in the row space of the scaled design: it depends on the scale of neither contrast rows nor columns.
+
+    Parameters
+    ----------
+    space : ColumnSpace
+    weights : ndarray of float64, shape (n_contrast_rows, n_columns)
+
+    Returns
+    -------
+    directions : ndarray of float64, shape (space.rank, rank)
+        ``W``.
+    loadings : ndarray of float64, shape (n_contrast_rows, rank)
+        ``L``, the first non-zero one of each column positive.
+
+    Raises
+    ------
+    ValueError
+        If a row is zero.
+    """
+    in_row_space = (weights / space.norms) @ space.row_space
+    sizes = np.linalg.norm(in_row_space, axis=1, keepdims=True)
+    if not np.any(sizes > 0):
+        raise ValueError("the contrast is zero in the row space of the design; give it an estimable weight")
+    sizes = np.where(sizes > 0, sizes, 1.0)  # a row of zeros is a dependent row
+    combinations, values, _ = np.linalg.svd(in_row_space / sizes, full_matrices=False)
+    independent = combinations[:, values > ESTIMABILITY_TOLERANCE * values[0]]
+    on_scores = space.score_weights(weights)
+    directions, _ = np.linalg.qr((independent.T @ (on_scores / sizes)).T)
+    loadings = on_scores @ directions
+    signs = np.sign(loadings[np.argmax(loadings != 0, axis=0), np.arange(loadings.shape[1])])
+    return directions * signs, loadings * signs
+
+
+def partition_design(
+    basis: NDArray[np.float64], directions: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Divide a column space into what a contrast tests and the nuisance orthogonal to it.
+
+    ``U = Q W``, ``N = Q W_0`` with ``[W W_0]`` orthogonal: ``C b = 0`` in the full model is ``u = 0`` in
+    ``y = U u + N v + e``.
+
+    Parameters
+    ----------
+    basis : ndarray of float64, shape (n_rows, rank)
+        ``Q``, orthonormal.
+    directions : ndarray of float64, shape (rank, r)
+        ``W``, orthonormal, of `find_contrast_axes`.
+
+    Returns
+    -------
+    interest : ndarray of float64, shape (n_rows, r)
+    nuisance : ndarray of float64, shape (n_rows, rank - r)
+
+    References
+    ----------
+    Ridgway 2009, PhD thesis, University College London; Winkler et al. 2014, NeuroImage 92, appendix A.
+    """
+    complement = linalg.qr(directions)[0][:, directions.shape[1] :]
+    return basis @ directions, basis @ complement

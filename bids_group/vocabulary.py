@@ -11,3 +11,5 @@ Sphericity = Literal["greenhouse-geisser", "huynh-feldt", "none"]  # how F of se
 Level = Literal["Subject", "Dataset"]  # of a node: a subject's maps are combined, or the group's tested
 ModelType = Literal["glm", "meta"]  # meta: maps are weighted by the inverse of their variances
 Heterogeneity = Literal["reml", "dersimonian-laird"]  # how the variance between the subjects of a meta is estimated
+PermutationLevel = Literal["voxel", "cluster-size", "cluster-mass", "tfce"]  # what a maximum is taken of
+Rearranging = Literal["flips", "permutations"]  # of signs, of rows

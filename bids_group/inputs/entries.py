@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bids_group.entities import to_label
 from bids_group.errors import SpecError
 from bids_group.inputs.contrasts import Contrast
-from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.strict import suggest
 
@@ -37,10 +37,8 @@ def find_notes_on_inference(node: NodeSpec, contrasts: Sequence[Contrast]) -> li
     """Say what the spec left to the defaults, and where two one-sided entries add up."""
     settings, notes = node.settings, []
     if settings.inference_is_default:
-        notes.append(
-            "Inference is left out of the spec, so the defaults apply, without permutation, which is not available in "
-            "this version"
-        )
+        listed = ", ".join(entry.correction for entry in settings.inference)
+        notes.append(f"Inference is left out of the spec, so the defaults apply: {listed}")
     for correction in dict.fromkeys(entry.correction for entry in settings.inference):
         if all(contrast.test == "F" for contrast in contrasts):
             break  # F has one tail

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.errors import DataError, SpecError
+from bids_group.inputs.blocks import find_blocks
 from bids_group.inputs.cells import check_cells, find_missing_cells, find_named_entities, is_repeated, label_cells
 from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_differ
 from bids_group.inputs.design import (
@@ -89,6 +90,9 @@ class ModelPlan:
         a pooled model do not factor.
     variance_groups : Series of str or None
         The variance group of each map, where they differ.
+    blocks : DataFrame of int64 or None
+        `ExchangeabilityBlocks` of each map, outer ones first, negative where the block moves as a whole; None where
+        they follow from the design.
     """
 
     input_contrast: str | None
@@ -100,6 +104,7 @@ class ModelPlan:
     error_term: ErrorTerm | None = None
     partition: Partition | None = None
     variance_groups: pd.Series | None = None
+    blocks: pd.DataFrame | None = None
 
     @property
     def dof(self) -> int:
@@ -240,7 +245,11 @@ def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable
     plan = ModelPlan(
         input_contrast, rows, find_shared_entities(rows), design, contrasts, warnings, error_term, partition
     )
-    plan = replace(plan, variance_groups=_find_variance_groups(node, table, error_term))
+    plan = replace(
+        plan,
+        variance_groups=_find_variance_groups(node, table, error_term),
+        blocks=find_blocks(node, table, error_term),
+    )
     n_within = [1 if one is None or error_term == "pooled" else one.within.shape[1] for one in _list_factors(plan)]
     check_random_fields(node, contrasts, n_within, plan.dof)
     return plan

@@ -4,73 +4,26 @@ from dataclasses import dataclass
 from typing import get_args
 
 from bids_group.entities import QUERY_KEYS
+from bids_group.inputs.inference_spec import DEFAULT_INFERENCE, InferenceSpec, read_inferences
 from bids_group.inputs.strict import Place
-from bids_group.vocabulary import ClusterForming, Connectivity, ErrorTerm, Sphericity, Tail
+from bids_group.vocabulary import (
+    Connectivity,
+    ErrorTerm,
+    Heterogeneity,
+    Sphericity,
+)
 
 KEYS = (
-    *("ErrorTerm", "Sphericity", "VarianceGroups", "Mask", "Missing", "SmoothingFWHM", "Connectivity"),
-    "Inference",
+    *("ErrorTerm", "Sphericity", "VarianceGroups", "Heterogeneity", "ExchangeabilityBlocks"),
+    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Inference"),
 )
-CORRECTIONS = ("none", "fdr", "bonferroni", "rft", "permutation")
-AVAILABLE_CORRECTIONS = ("none", "fdr", "bonferroni", "rft")
-TAILS: tuple[Tail, ...] = get_args(Tail)
-PERMUTATION_KEYS = ("Permutations", "Levels", "Seed")
-CLUSTER_FORMING_UNITS = ("p", "t", "z", "F")
-LARGEST_CLUSTER_FORMING_P = 0.001  # random field theory: above it extents are not as the theory has them
-DEFAULT_ALPHA = 0.05
-SMALLEST_ALPHA = 1e-100
 LARGEST_FWHM_MM = 50
-LARGEST_Z = 20  # a p of 1e-89
-DEFAULT_UNCORRECTED_ALPHA = 0.001  # Woo et al. 2014, as the usual cluster-forming threshold
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
 
 # Settings that the interface names and this version cannot do yet, each with the one value that asks for nothing.
 _LATER_SETTINGS = {
-    "MinCoverage": (1.0, "maps of which some voxels are missing"),
-    "ExchangeabilityBlocks": ("auto", "permutation"),
     "Atlases": (None, "atlas labels"),
 }
-
-
-@dataclass(frozen=True)
-class InferenceSpec:
-    """One entry of `Inference`: which correction, at which level, of which tail.
-
-    Attributes
-    ----------
-    correction : str
-        ``none``, ``fdr``, ``bonferroni`` or ``rft``.
-    alpha : float
-        The level of the entry's tail, 0 < alpha < 1.
-    tail : str
-        ``positive``, ``negative`` or ``two-sided``; no meaning for F.
-    cluster_extent : int
-        Clusters with fewer voxels are not shown.
-    contrasts : tuple of str or None
-        The contrasts it is for; None for all.
-    name : str
-        Appended to the label of its outputs.
-    path : str
-        Where it stands in the spec.
-    cluster_forming : ClusterForming
-        `ClusterThreshold`: of the extents that random field theory tests.
-    """
-
-    correction: str
-    alpha: float
-    tail: Tail
-    cluster_extent: int = 0
-    contrasts: tuple[str, ...] | None = None
-    name: str = ""
-    path: str = "Inference"
-    cluster_forming: ClusterForming = ("p", LARGEST_CLUSTER_FORMING_P)
-
-
-DEFAULT_INFERENCE = (
-    InferenceSpec("none", DEFAULT_UNCORRECTED_ALPHA, "two-sided"),
-    InferenceSpec("fdr", DEFAULT_ALPHA, "two-sided"),
-    InferenceSpec("bonferroni", DEFAULT_ALPHA, "two-sided"),
-)
 
 
 @dataclass(frozen=True)
@@ -85,6 +38,12 @@ class Settings:
         How F tests of several within-subject directions are corrected; of partitioned error terms only.
     variance_groups : str or None
         The factor whose levels have variances of their own.
+    exchangeability_blocks : tuple of str
+        Columns from the outer to the inner blocks; empty to take them from the design.
+    heterogeneity : str
+        How a meta-analysis estimates the variance between subjects.
+    min_coverage : float
+        The fraction of the maps that a voxel needs, above 0 and at most 1.
     missing : str
         What is done with subjects that lack a cell of repeated measures: ``error`` or ``drop-subject``.
     smoothing_fwhm : float
@@ -103,6 +62,9 @@ class Settings:
     error_term: ErrorTerm = "partitioned"
     sphericity: Sphericity = "greenhouse-geisser"
     variance_groups: str | None = None
+    exchangeability_blocks: tuple[str, ...] = ()
+    heterogeneity: Heterogeneity = "reml"
+    min_coverage: float = 1.0
     missing: str = "error"
     smoothing_fwhm: float = 0.0
     mask: str | dict[str, tuple[str, ...]] | None = None
@@ -124,16 +86,37 @@ def read_settings(place: Place) -> Settings:
         if "Sphericity" in fields
         else "greenhouse-geisser",
         variance_groups=fields["VarianceGroups"].text() if "VarianceGroups" in fields else None,
+        min_coverage=_read_coverage(fields["MinCoverage"]) if "MinCoverage" in fields else 1.0,
+        exchangeability_blocks=_read_blocks(fields["ExchangeabilityBlocks"])
+        if "ExchangeabilityBlocks" in fields
+        else (),
+        heterogeneity=fields["Heterogeneity"].choice(get_args(Heterogeneity)) if "Heterogeneity" in fields else "reml",
         missing=fields["Missing"].choice(("error", "drop-subject")) if "Missing" in fields else "error",
         smoothing_fwhm=_read_fwhm(fields["SmoothingFWHM"]) if "SmoothingFWHM" in fields else 0.0,
         mask=_read_mask(fields["Mask"]) if "Mask" in fields else None,
         connectivity=fields["Connectivity"].choice(get_args(Connectivity))
         if "Connectivity" in fields
         else DEFAULT_CONNECTIVITY,
-        inference=_read_inferences(fields["Inference"]) if "Inference" in fields else DEFAULT_INFERENCE,
+        inference=read_inferences(fields["Inference"]) if "Inference" in fields else DEFAULT_INFERENCE,
         inference_is_default="Inference" not in fields,
         path=place.path,
     )
+
+
+def _read_blocks(place: Place) -> tuple[str, ...]:
+    names = tuple(item.text() for item in place.one_or_more())
+    if names == ("auto",):
+        return ()
+    if len(set(names)) < len(names):
+        place.fail("a column stands there more than once")
+    return names
+
+
+def _read_coverage(place: Place) -> float:
+    coverage = place.number()
+    if not 0 < coverage <= 1:
+        place.fail(f"the fraction of the maps that a voxel needs lies above 0 and is at most 1, found {coverage:g}")
+    return coverage
 
 
 def _read_fwhm(place: Place) -> float:
@@ -168,73 +151,3 @@ def read_entity_filter(place: Place) -> dict[str, tuple[str, ...]]:
 
 def _read_entity_value(place: Place) -> str:
     return str(place.whole_number()) if isinstance(place.value, int) else place.text()
-
-
-def _read_inferences(place: Place) -> tuple[InferenceSpec, ...]:
-    items = place.items()
-    if not items:
-        place.fail("the list is empty; leave the key out for the defaults")
-    return tuple(_read_inference(item) for item in items)
-
-
-def _read_inference(place: Place) -> InferenceSpec:
-    known = ("Correction", "Alpha", "Tail", "ClusterExtent", "Contrasts", "Name", "ClusterThreshold", *PERMUTATION_KEYS)
-    fields = place.fields(known, required=("Correction",))
-    correction = fields["Correction"].choice(CORRECTIONS)
-    if correction not in AVAILABLE_CORRECTIONS:
-        fields["Correction"].fail(
-            f"{correction!r} is not available in this version; use one of {', '.join(AVAILABLE_CORRECTIONS)}"
-        )
-    for key in PERMUTATION_KEYS if correction == "rft" else (*PERMUTATION_KEYS, "ClusterThreshold"):
-        if key in fields:
-            fields[key].fail(f"{key} has no meaning for the correction {correction!r}; leave it out")
-    return InferenceSpec(
-        correction=correction,
-        alpha=_read_alpha(fields["Alpha"]) if "Alpha" in fields else _default_alpha(correction),
-        tail=fields["Tail"].choice(TAILS) if "Tail" in fields else "two-sided",
-        cluster_extent=fields["ClusterExtent"].whole_number() if "ClusterExtent" in fields else 0,
-        contrasts=_read_names(fields["Contrasts"]) if "Contrasts" in fields else None,
-        name=fields["Name"].text() if "Name" in fields else "",
-        path=place.path,
-        cluster_forming=_read_cluster_forming(fields["ClusterThreshold"])
-        if "ClusterThreshold" in fields
-        else ("p", LARGEST_CLUSTER_FORMING_P),
-    )
-
-
-def _read_cluster_forming(place: Place) -> ClusterForming:
-    fields = place.fields(CLUSTER_FORMING_UNITS)
-    if len(fields) != 1:
-        place.fail('give one threshold, such as {"p": 0.001}')
-    ((unit, item),) = fields.items()
-    value = item.number()
-    if value <= 0:
-        item.fail(f"the threshold must be above 0, found {value:g}")
-    if (unit == "p" and value < SMALLEST_ALPHA) or (unit == "z" and value > LARGEST_Z):
-        item.fail(f"no statistic reaches a threshold of {unit} = {value:g}")
-    if unit == "p" and value > LARGEST_CLUSTER_FORMING_P:
-        item.fail(
-            f"random field theory needs a cluster-forming p of at most {LARGEST_CLUSTER_FORMING_P}, found {value:g}"
-        )
-    forming: dict[str, ClusterForming] = {"p": ("p", value), "t": ("t", value), "z": ("z", value), "F": ("F", value)}
-    return forming[unit]
-
-
-def _default_alpha(correction: str) -> float:
-    return DEFAULT_UNCORRECTED_ALPHA if correction == "none" else DEFAULT_ALPHA
-
-
-def _read_alpha(place: Place) -> float:
-    alpha = place.number()
-    if not 0 < alpha < 1:
-        place.fail(f"Alpha must lie between 0 and 1, found {alpha:g}")
-    if alpha < SMALLEST_ALPHA:
-        place.fail(f"Alpha {alpha:g} is below {SMALLEST_ALPHA:g}, where thresholds can no longer be computed")
-    return alpha
-
-
-def _read_names(place: Place) -> tuple[str, ...]:
-    items = place.items()
-    if not items:
-        place.fail("the list is empty; leave the key out for all contrasts")
-    return tuple(item.text() for item in items)

@@ -18,6 +18,16 @@ RESULTS = "results.tsv"
 
 # The label of each correction in file names and in results.tsv.
 CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr", "rft": "rft"}
+# The labels of what a permutation test gives; where small p were read off a fitted tail, with the ending below.
+PERMUTATION_LABELS = {
+    "voxel": "voxelFWE",
+    "cluster-size": "clusterSizeFWE",
+    "cluster-mass": "clusterMassFWE",
+    "tfce": "tfceFWE",
+    "uncorrected": "permUncorrected",
+    "fdr": "permFDR",
+}
+TAIL_ENDING = "GPD"
 
 
 def report_name(model: str) -> str:

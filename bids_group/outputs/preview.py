@@ -6,9 +6,9 @@ from fractions import Fraction
 import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES
+from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
-from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.study import NodeStudy
 from bids_group.outputs.naming import node_folder
 from bids_group.outputs.results import label_inference

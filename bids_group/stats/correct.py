@@ -18,6 +18,7 @@ from bids_group.stats.clusters import ClusterSet, label_clusters
 from bids_group.stats.glm import Statistic, compute_log_p, compute_z
 from bids_group.stats.random_fields import find_critical_height, log_p_extents, log_p_heights
 from bids_group.stats.smoothness import Smoothness
+from bids_group.stats.tail_approximation import TailFit
 from bids_group.vocabulary import ClusterForming, Connectivity, Tail
 
 DEFAULT_CLUSTER_FORMING: ClusterForming = ("p", 0.001)  # Woo et al. 2014; above it random field theory fails
@@ -66,18 +67,50 @@ Correct = Callable[[Statistic, float, Tail | None], Corrected]
 
 
 @dataclass(frozen=True)
+class PermutationFacts:
+    """What is particular to an inference by rearrangement.
+
+    Attributes
+    ----------
+    level : str
+        Of which the maximum was taken: ``voxel``, ``cluster-size``, ``cluster-mass``, ``tfce``; or ``uncorrected`` and
+        ``fdr``, which have none.
+    n : int
+        Rearrangements, the identity counted.
+    n_distinct : int
+        How many distinct ones there are.
+    exact : bool
+        Whether every distinct rearrangement was visited.
+    smallest_p : float
+        That rearrangements can give.
+    null : ndarray of float64, shape (n,), or None
+        Distribution of the maximum, the identity first.
+    tail : TailFit or None
+        Of the null distribution, where small p were read off it.
+    """
+
+    level: str
+    n: int
+    n_distinct: int
+    exact: bool
+    smallest_p: float
+    null: Floats | None = None
+    tail: TailFit | None = None
+
+
+@dataclass(frozen=True)
 class Inference:
     """One correction of one statistic; map, table, figure and text are all made from it.
 
     Attributes
     ----------
     correction : str
-        A key of `CORRECTIONS`.
+        A key of `CORRECTIONS`, ``rft`` or ``permutation``.
     alpha : float
     tail : {'positive', 'negative', 'two-sided'}, or None for F
     threshold, threshold_z : float
         As `Threshold` has them; nan when there is none.
-    threshold_unit : {'t', 'F', 'z'}
+    threshold_unit : {'t', 'F', 'z', 'voxels', 'mass', 'TFCE'}
     logp : ndarray of float64, shape (n_voxels,)
         ``-log10`` of the corrected p of the tail; at least 0, whatever the cluster extent.
     survives : ndarray of bool, shape (n_voxels,)
@@ -88,12 +121,8 @@ class Inference:
     cluster_extent : int
         Voxels.
     connectivity : {6, 18, 26}
-    null : ndarray of float64 or None
-        Null distribution of the maximum, the identity first, of rearrangements only.
-    n_permutations : int or None
-        Rearrangements, the identity counted.
-    exact : bool or None
-        Whether every distinct rearrangement was visited.
+    permutation : PermutationFacts or None
+        Of rearrangements only.
     cluster_threshold : float or None
         Cluster-forming threshold, in units of the statistic (of its absolute value), where extents are tested.
     extent_p : ndarray of float64, shape (n_clusters,), or None
@@ -112,9 +141,7 @@ class Inference:
     clusters: ClusterSet
     cluster_extent: int
     connectivity: Connectivity
-    null: Floats | None = None
-    n_permutations: int | None = None
-    exact: bool | None = None
+    permutation: PermutationFacts | None = None
     cluster_threshold: float | None = None
     extent_p: Floats | None = None
 
@@ -171,7 +198,7 @@ def infer(
     corrected = corrections[correction](statistic, alpha, tail)
     clusters = label_clusters(
         statistic.value,
-        _pass_alpha(corrected.log_p, alpha),
+        pass_alpha(corrected.log_p, alpha),
         mask,
         connectivity=connectivity,
         min_voxels=cluster_extent,
@@ -299,7 +326,7 @@ def correct_fdr(statistic: Statistic, alpha: float, tail: Tail | None) -> Correc
     Benjamini & Hochberg 1995.
     """
     log_p = adjust_fdr(compute_log_p(statistic, tail))
-    return Corrected(log_p, _find_smallest(statistic, _pass_alpha(log_p, alpha), tail))
+    return Corrected(log_p, find_smallest(statistic, pass_alpha(log_p, alpha), tail))
 
 
 def correct_rft(smoothness: Smoothness | None, statistic: Statistic, alpha: float, tail: Tail | None) -> Corrected:
@@ -403,8 +430,20 @@ def find_critical_value(statistic: Statistic, p: float, tail: Tail | None) -> Th
     return Threshold(float(stats.f.isf(upper, float(np.ravel(statistic.dof_effect)[0]), dof)), z, "F")
 
 
-def _find_smallest(statistic: Statistic, survives: NDArray[np.bool_], tail: Tail | None) -> Threshold:
-    """Return the smallest surviving value, in absolute value when two-sided, as a threshold."""
+def find_smallest(statistic: Statistic, survives: NDArray[np.bool_], tail: Tail | None) -> Threshold:
+    """Return the smallest surviving value, in absolute value when two-sided, as a threshold.
+
+    Parameters
+    ----------
+    statistic : Statistic
+    survives : ndarray of bool, shape (n_voxels,)
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+
+    Returns
+    -------
+    Threshold
+        nan where nothing survives.
+    """
     unit = "z" if _has_own_dof(statistic) else statistic.test
     if not np.any(survives):
         return Threshold(np.nan, np.nan, unit)
@@ -422,6 +461,16 @@ def _has_own_dof(statistic: Statistic) -> bool:
     return bool(np.ptp(statistic.dof) > 0 or np.ptp(statistic.dof_effect) > 0)
 
 
-def _pass_alpha(log_p: Floats, alpha: float) -> NDArray[np.bool_]:
-    """Mark what is significant at alpha."""
+def pass_alpha(log_p: Floats, alpha: float) -> NDArray[np.bool_]:
+    """Mark what is significant at alpha.
+
+    Parameters
+    ----------
+    log_p : ndarray of float64, shape (n_tests,)
+    alpha : float
+
+    Returns
+    -------
+    ndarray of bool, shape (n_tests,)
+    """
     return log_p <= np.log(alpha)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.column_space import ESTIMABILITY_TOLERANCE, ColumnSpace, decompose
+from bids_group.column_space import decompose, find_contrast_axes
 from bids_group.stats import distributions
 from bids_group.vocabulary import Tail, Test
 
@@ -211,43 +211,6 @@ def _fit_blocks(
         values -= basis @ design_scores
         residual_ss[block] = np.einsum("ij,ij->j", values, values)
     return scores, residual_ss, total_ss
-
-
-def find_contrast_axes(space: ColumnSpace, weights: Floats) -> tuple[Floats, Floats]:
-    """Split a contrast's weights on the scores ``Q'y`` into orthonormal directions and loadings.
-
-    ``C b = K Q'y = L W' Q'y`` with ``W'W = 1``; ``W`` has rank(C) columns. It is judged on rows of unit
-    norm in the row space of the scaled design: it depends on the scale of neither contrast rows nor columns.
-
-    Parameters
-    ----------
-    space : ColumnSpace
-    weights : ndarray of float64, shape (n_contrast_rows, n_columns)
-
-    Returns
-    -------
-    directions : ndarray of float64, shape (space.rank, rank)
-        ``W``.
-    loadings : ndarray of float64, shape (n_contrast_rows, rank)
-        ``L``, the first non-zero one of each column positive.
-
-    Raises
-    ------
-    ValueError
-        If a row is zero.
-    """
-    in_row_space = (weights / space.norms) @ space.row_space
-    sizes = np.linalg.norm(in_row_space, axis=1, keepdims=True)
-    if not np.any(sizes > 0):
-        raise ValueError("the contrast is zero in the row space of the design; give it an estimable weight")
-    sizes = np.where(sizes > 0, sizes, 1.0)  # a row of zeros is a dependent row
-    combinations, values, _ = np.linalg.svd(in_row_space / sizes, full_matrices=False)
-    independent = combinations[:, values > ESTIMABILITY_TOLERANCE * values[0]]
-    on_scores = space.score_weights(weights)
-    directions, _ = np.linalg.qr((independent.T @ (on_scores / sizes)).T)
-    loadings = on_scores @ directions
-    signs = np.sign(loadings[np.argmax(loadings != 0, axis=0), np.arange(loadings.shape[1])])
-    return directions * signs, loadings * signs
 
 
 def compute_t(fit: Fit, index: int) -> Statistic:

@@ -14,10 +14,9 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.column_space import ColumnSpace, decompose
-from bids_group.stats.glm import BLOCK_VOXELS, UNFITTED_PART, Statistic, find_contrast_axes
+from bids_group.column_space import ColumnSpace, decompose, find_contrast_axes
+from bids_group.stats.glm import BLOCK_VOXELS, UNFITTED_PART, Statistic
 from bids_group.vocabulary import Heterogeneity, Test
-
 
 # The restricted likelihood may have several maxima. It is first evaluated at points of this many steps from 0 to a
 # bound above all maxima, denser near 0, where it curves most.
@@ -296,7 +295,8 @@ def estimate_tau2(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Estimate the variance between maps.
 
-    ``dersimonian-laird``: ``max(0, (Q - (n - p)) / tr P)`` with the weights ``1 / v``. ``reml``: the maximum over ``tau2 >= 0`` of
+    ``dersimonian-laird``: ``max(0, (Q - (n - p)) / tr P)`` with the weights ``1 / v``. ``reml``: the maximum over
+    ``tau2 >= 0`` of
 
         -2 log L = sum of log(v + tau2) + log |Q'WQ| + y'Py.
 

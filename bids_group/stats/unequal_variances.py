@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.column_space import ESTIMABILITY_TOLERANCE, decompose
+from bids_group.column_space import ESTIMABILITY_TOLERANCE, decompose, find_contrast_axes
 from bids_group.stats.glm import (
     BLOCK_VOXELS,
     UNFITTED_PART,
     ContrastScores,
     Fit,
     Statistic,
-    find_contrast_axes,
     fit_glm,
 )
 from bids_group.vocabulary import Test

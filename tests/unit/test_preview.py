@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.study import InputOptions, prepare_study
 from bids_group.outputs.preview import format_plan, state_entry
 from tests import builders

@@ -3,6 +3,7 @@
 import pytest
 
 from bids_group.errors import SpecError
+from bids_group.inputs.inference_spec import PermutationSpec
 from bids_group.inputs.settings import read_settings
 from bids_group.inputs.strict import Place
 
@@ -16,13 +17,18 @@ def read(**keys):
 def test_what_is_left_out_has_the_documented_defaults():
     settings = read()
     assert (settings.error_term, settings.mask, settings.connectivity) == ("partitioned", None, 6)
+    assert settings.min_coverage == 1
     assert settings.inference_is_default
     entries = [(entry.correction, entry.alpha, entry.tail, entry.cluster_extent) for entry in settings.inference]
     assert entries == [
         ("none", 0.001, "two-sided", 0),
         ("fdr", 0.05, "two-sided", 0),
         ("bonferroni", 0.05, "two-sided", 0),
+        ("permutation", 0.05, "two-sided", 0),
     ]
+    test = settings.inference[-1].permutation
+    assert test == PermutationSpec(10000, ("voxel", "cluster-size", "cluster-mass", "tfce"), 0, 0.5, 2.0, False)
+    assert settings.inference[-1].cluster_forming == ("p", 0.001)
 
 
 @pytest.mark.parametrize(("correction", "alpha"), [("none", 0.001), ("fdr", 0.05), ("bonferroni", 0.05)])
@@ -45,12 +51,17 @@ def test_an_entry_has_the_alpha_of_its_correction(correction, alpha):
         ({"Correction": "none", "ClusterExtent": True}, ".ClusterExtent", "whole number"),
         ({"Correction": "none", "Contrasts": []}, ".Contrasts", "empty"),
         ({"Correction": "none", "Seed": 0}, ".Seed", "no meaning"),
-        ({"Correction": "permutation"}, ".Correction", "not available"),
+        ({"Correction": "permutation", "Permutations": 1}, ".Permutations", "at least 2"),
+        ({"Correction": "permutation", "Levels": ["peak"]}, ".Levels[0]", "'voxel'"),
+        ({"Correction": "permutation", "Levels": ["tfce", "tfce"]}, ".Levels", "more than once"),
+        ({"Correction": "permutation", "TFCE": {"E": -1}}, ".TFCE.E", "from 0"),
+        ({"Correction": "permutation", "Seed": -1}, ".Seed", "at least 0"),
+        ({"Correction": "permutation", "ClusterThreshold": {"p": 1}}, ".ClusterThreshold.p", "between 0 and 1"),
         ({"Correction": "rft", "ClusterThreshold": {"p": 0.01}}, ".ClusterThreshold.p", "at most 0.001"),
         ({"Correction": "rft", "ClusterThreshold": {"p": 0.001, "t": 3}}, ".ClusterThreshold", "one threshold"),
         ({"Correction": "rft", "ClusterThreshold": {"t": -3}}, ".ClusterThreshold.t", "above 0"),
         ({"Correction": "fdr", "ClusterThreshold": {"p": 0.001}}, ".ClusterThreshold", "no meaning"),
-        ({"Correction": "permutation", "Permutations": 100}, ".Correction", "not available"),
+        ({"Correction": "fdr", "Permutations": 100}, ".Permutations", "no meaning"),
         ({"Correction": "fwe"}, ".Correction", "not possible"),
         ({"Alpha": 0.05}, "", "'Correction' is missing"),
     ],
@@ -65,14 +76,17 @@ def test_faults_of_an_entry_are_told_with_their_place(entry, path, told):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("MinCoverage", 0.8),
+        ("MinCoverage", 0),
+        ("MinCoverage", 1.01),
+        ("MinCoverage", "80%"),
         ("MinCoverage", True),
         ("Missing", "drop"),
         ("SmoothingFWHM", -1),
         ("SmoothingFWHM", False),
         ("Sphericity", "box"),
         ("Sphericity", None),
-        ("ExchangeabilityBlocks", ["subject"]),
+        ("ExchangeabilityBlocks", ["site", "site"]),
+        ("ExchangeabilityBlocks", []),
         ("VarianceGroups", ["group"]),
         ("Atlases", ["aal"]),
         ("ErrorTerm", "within"),
@@ -94,6 +108,10 @@ def test_what_cannot_be_done_is_refused_at_its_place(key, value):
 def test_later_settings_may_ask_for_nothing():
     harmless = {"MinCoverage": 1, "Missing": "error", "SmoothingFWHM": 0, "ExchangeabilityBlocks": "auto"}
     assert read(**harmless) == read()
+
+
+def test_a_coverage_is_a_fraction_of_the_maps():
+    assert read(MinCoverage="4/5").min_coverage == read(MinCoverage=0.8).min_coverage == 0.8
 
 
 def test_a_whole_number_stays_one_however_json_writes_it():

@@ -35,6 +35,22 @@ def test_a_work_folder_of_ours_is_cleared_of_what_a_killed_run_left(tmp_path):
     assert left.parent.parent.exists() is False
 
 
+def test_checkpoints_of_ours_stay_after_a_failure_and_go_after_success(tmp_path):
+    folder = tmp_path / ".work"
+
+    def fail():
+        with open_work_folder(folder, is_shared=False):
+            (folder / "checkpoints").mkdir()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [path.name for path in folder.iterdir()] == ["checkpoints"]
+    with open_work_folder(folder, is_shared=False):
+        assert (folder / "checkpoints").exists()
+    assert not folder.exists()
+
+
 def test_libraries_keep_their_files_there_and_the_environment_comes_back(tmp_path, monkeypatch):
     monkeypatch.delenv("MPLCONFIGDIR", raising=False)
     with open_work_folder(tmp_path, is_shared=True) as folder:
