@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bids_group import __version__
 from bids_group.errors import AnalysisLevelError, BidsGroupError, InterruptedRunError, ReadWriteError, UsageError
+from bids_group.vocabulary import LARGEST_SEED, MOST_PERMUTATIONS
 
 if TYPE_CHECKING:
     from bids_group.workflow import Options
@@ -20,7 +21,7 @@ EXIT_OTHER = 1
 ANALYSIS_LEVEL = "group"
 AUTO_MODEL = "auto"  # a file of that name is ./auto
 # Parsed because the interface has them; refused until they can be done.
-NOT_AVAILABLE = ("n_permutations", "random_seed", "dask_scheduler", "slurm", "reports_only", "verify")
+NOT_AVAILABLE = ("dask_scheduler", "slurm", "reports_only", "verify")
 
 EPILOG = """\
 exit codes: 0 done; 16 invalid BIDS; 17 analysis level not group; 18 nothing selected; 64 usage; 65 bad data;
@@ -77,8 +78,10 @@ def _add_input_options(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--bids-database-dir", type=Path, metavar="D", help="a folder of pybids databases to reuse")
     group.add_argument("--skip-bids-validation", action="store_true", help="do not check dataset_description.json")
     group.add_argument("--mask", type=Path, metavar="F", help="the search volume; overrides the spec")
-    group.add_argument("--n-permutations", type=int, metavar="N", help="overrides the spec")
-    group.add_argument("--random-seed", type=int, metavar="N", help="overrides the spec")
+    group.add_argument(
+        "--n-permutations", type=_number_of_permutations, metavar="N", help="rearrangements; overrides the spec"
+    )
+    group.add_argument("--random-seed", type=_seed, metavar="N", help="of the rearrangements; overrides the spec")
 
 
 def _add_resource_options(group: "argparse._ArgumentGroup") -> None:
@@ -111,6 +114,22 @@ def _positive_float(text: str) -> float:
     return number
 
 
+def _number_of_permutations(text: str) -> int:
+    number = int(text)
+    if not 2 <= number <= MOST_PERMUTATIONS:
+        raise ValueError
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= LARGEST_SEED:
+        raise ValueError
+    return number
+
+
+_number_of_permutations.__name__ = f"whole number from 2 to {MOST_PERMUTATIONS}"
+_seed.__name__ = "whole number, not negative, of at most 63 bits"
 _positive_int.__name__ = "whole number above 0"
 _positive_float.__name__ = "number above 0"
 
@@ -225,6 +244,8 @@ def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
         bids_filter_file=parsed.bids_filter_file,
         database_dir=parsed.bids_database_dir,
         mask=parsed.mask,
+        n_permutations=parsed.n_permutations,
+        seed=parsed.random_seed,
         validate=not parsed.skip_bids_validation,
     )
     return Options(

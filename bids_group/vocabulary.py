@@ -13,3 +13,5 @@ ModelType = Literal["glm", "meta"]  # meta: maps are weighted by the inverse of 
 Heterogeneity = Literal["reml", "dersimonian-laird"]  # how the variance between the subjects of a meta is estimated
 PermutationLevel = Literal["voxel", "cluster-size", "cluster-mass", "tfce"]  # what a maximum is taken of
 Rearranging = Literal["flips", "permutations"]  # of signs, of rows
+MOST_PERMUTATIONS = 10_000_000
+LARGEST_SEED = 2**63 - 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from threadpoolctl import threadpool_limits
 
 from bids_group.analysis.fitting import fit_model
 from bids_group.analysis.model import assemble_result, infer_contrasts, load_maps
+from bids_group.analysis.permuting import Resources
+from bids_group.analysis.rearranging import check_study, describe_schemes
+from bids_group.checkpoints import Checkpoints
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
-from bids_group.inputs.storage import Allocate, open_storage
+from bids_group.inputs.storage import open_storage
 from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
 from bids_group.outputs.dataset import (
     ModelTables,
@@ -48,7 +52,7 @@ class Options:
     work_dir : Path or None
         None for a hidden folder in the output, gone afterwards.
     n_threads : int or None
-        Of the readers; None for one per processor.
+        None for one per processor.
     memory_gb : float or None
         Bound of memory; maps that do not fit are kept in a file in the work directory.
     dry_run : bool
@@ -81,24 +85,25 @@ def run(options: Options, log: LogLines) -> Path | None:
     """
     clock = StageClock()
     with clock.stage("find and plan"):
-        study = prepare_study(options.inputs, options.output_dir)
+        study = check_study(prepare_study(options.inputs, options.output_dir))
         check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec, study.datasets)
     _log_warnings(study)
     if options.dry_run:
-        sys.stdout.write(format_plan(study.nodes))
+        sys.stdout.write(format_plan(study.nodes, describe_schemes))
         if options.inputs.model is None:
             sys.stdout.write(_format_made_specs(study))
         return None
+    folder = options.work_dir or options.output_dir / WORK_FOLDER
     # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
     with (
         open_staging(options.output_dir) as staging,
-        open_work_folder(
-            options.work_dir or options.output_dir / WORK_FOLDER, is_shared=options.work_dir is not None
-        ) as work_folder,
+        open_work_folder(folder, is_shared=options.work_dir is not None) as work_folder,
         open_storage(work_folder, options.memory_gb) as allocate,
         threadpool_limits(1),
     ):
-        tables = [_analyse_node(node, study, options, staging, allocate, clock) for node in study.nodes]
+        n_threads = options.n_threads or len(os.sched_getaffinity(0))
+        resources = Resources(n_threads, allocate, Checkpoints(folder), show_progress)
+        tables = [_analyse_node(node, study, staging, resources, clock) for node in study.nodes]
         _write_rest(staging, study, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
     return options.output_dir / report_name(study.spec.name)
@@ -120,11 +125,11 @@ def _format_made_specs(study: Study) -> str:
 
 
 def _analyse_node(
-    node: NodeStudy, study: Study, options: Options, staging: Staging, allocate: Allocate, clock: StageClock
+    node: NodeStudy, study: Study, staging: Staging, resources: Resources, clock: StageClock
 ) -> list[ModelTables]:
     tables = []
     for model, grid in zip(node.plan.models, node.grids, strict=True):
-        result = _analyse_model(node, model, grid, study, options, allocate, clock)
+        result = _analyse_model(node, model, grid, study, resources, clock)
         with clock.stage("write maps and tables"):
             write_model(staging, result)
         with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
@@ -139,20 +144,25 @@ def _analyse_model(
     model: ModelPlan,
     grid: Grid,
     study: Study,
-    options: Options,
-    allocate: Allocate,
+    resources: Resources,
     clock: StageClock,
 ) -> ModelResult:
     title = f"{node.plan.node.name}{f', {model.input_contrast}' if model.input_contrast else ''}"
     with clock.stage("read maps"), show_progress(f"{title}: reading maps", len(model.rows)) as advance:
         data = load_maps(
-            node.plan, model, grid, node.masks, allocate=allocate, n_threads=options.n_threads, report_progress=advance
+            node.plan,
+            model,
+            grid,
+            node.masks,
+            allocate=resources.allocate,
+            n_threads=resources.n_threads,
+            report_progress=advance,
         )
     with clock.stage("fit"):
         fitted = fit_model(node.plan, model, data)
     logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.dof)
     with clock.stage("inference"):
-        contrasts = infer_contrasts(node.plan, model, fitted)
+        contrasts = infer_contrasts(node.plan, model, fitted, data, resources)
     result = assemble_result(node.plan, model, fitted, contrasts, masks=node.masks, datasets=study.datasets)
     for warning in result.warnings[len(model.warnings) :]:
         logger.warning("%s: %s", title, warning)

@@ -1,7 +1,5 @@
 """Effect sizes of a model's contrasts: which standard deviation an effect is measured by."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,25 +15,19 @@ Floats = NDArray[np.float64]
 INDICATOR_DECIMALS = 9  # a design put together again from its decomposition is rounded
 
 
-def measure_effect(
-    statistic: Statistic, standard_deviation: Floats | None, *, epsilon: Floats | None = None
-) -> EffectSize | None:
+def measure_effect(statistic: Statistic, standard_deviation: Floats | None) -> EffectSize | None:
     """Return Cohen's d of a t, or partial eta squared of an F.
 
     Parameters
     ----------
     statistic : Statistic
+        On its degrees of freedom before any epsilon.
     standard_deviation : ndarray of float64, shape (n_voxels,), or None
         What a t's effect is measured by; None where there is no such thing.
-    epsilon : ndarray of float64, shape (n_voxels,), or None
-        What the degrees of freedom of an F were multiplied by; its eta squared is that of the test before.
     """
     if statistic.test == "t":
         return None if standard_deviation is None else compute_cohens_d(statistic, standard_deviation)
-    if epsilon is None:
-        return compute_partial_eta_squared(statistic)
-    effect, error = (float(np.median(one / epsilon)) for one in (statistic.dof_effect, statistic.dof))
-    return compute_partial_eta_squared(replace(statistic, dof_effect=effect, dof=error))
+    return compute_partial_eta_squared(statistic)
 
 
 def find_residual_sd(contrast: Contrast, design: DesignMatrix, fit: Fit) -> Floats | None:

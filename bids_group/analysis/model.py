@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.analysis.fitting import FittedModel
+from bids_group.analysis.permuting import Resources, TestedContrast, permute_contrast
 from bids_group.errors import SpecError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.entries import selects
 from bids_group.inputs.images import AnalysedVoxels, GroupData, load_group, read_mask
+from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan
-from bids_group.inputs.settings import InferenceSpec
 from bids_group.inputs.storage import Allocate
 from bids_group.inputs.study import list_map_paths
 from bids_group.outputs.naming import ModelNames
@@ -46,6 +47,7 @@ def load_maps(
         paths,
         grid,
         given_mask=given,
+        min_coverage=plan.node.settings.min_coverage,
         smoothing_fwhm=plan.node.settings.smoothing_fwhm,
         n_threads=n_threads,
         allocate=allocate,
@@ -53,14 +55,20 @@ def load_maps(
     )
 
 
-def infer_contrasts(plan: NodePlan, model: ModelPlan, fitted: FittedModel) -> tuple[ContrastResult, ...]:
+def infer_contrasts(
+    plan: NodePlan, model: ModelPlan, fitted: FittedModel, data: GroupData, resources: Resources
+) -> tuple[ContrastResult, ...]:
     """Correct each contrast's statistic in every way that is asked for."""
     settings = plan.node.settings
     results = []
-    for contrast, test in zip(model.contrasts, fitted.tests, strict=True):
-        entries = [entry for entry in settings.inference if selects(entry, contrast)]
-        mask = fitted.voxels.mask
-        inferences = [_correct(entry, test, mask, settings.connectivity) for entry in entries]
+    for index, (contrast, test) in enumerate(zip(model.contrasts, fitted.tests, strict=True)):
+        tested = TestedContrast(plan, model, index, test, data, fitted.voxels)
+        inferences: list[InferenceResult] = []
+        for entry in (entry for entry in settings.inference if selects(entry, contrast)):
+            if entry.permutation is not None:
+                inferences += permute_contrast(tested, entry, resources)
+            else:
+                inferences.append(_correct(entry, test, fitted.voxels.mask, settings.connectivity))
         results.append(ContrastResult(contrast, test, tuple(inferences)))
     return tuple(results)
 
@@ -123,16 +131,19 @@ def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:
     warnings = []
     worst = int(np.argmax(voxels.missing))
     subject = f"sub-{model.rows['subject'].iloc[worst]} ({model.rows['contrast'].iloc[worst]})"
-    n_analysed = int(voxels.mask.sum()) + voxels.n_voxels_constant
+    n_analysed = int(voxels.mask.sum()) + voxels.n_voxels_constant + sum(voxels.untestable.values())
+    is_partial = voxels.min_coverage < 1
     if voxels.n_voxels_missing:
+        who = "too many maps lack" if is_partial else "a map lacks"
         warnings.append(
             f"{voxels.n_voxels_missing} of the {n_analysed + voxels.n_voxels_missing} voxels of the mask are left out "
-            f"because a map lacks them; {subject} lacks the most, {voxels.missing[worst]}"
+            f"because {who} them; {subject} lacks the most, {voxels.missing[worst]}"
         )
     elif voxels.missing[worst] > LARGE_LOSS * n_analysed:
-        warnings.append(
-            f"{subject} lacks {voxels.missing[worst]} voxels that the fullest map has; it narrows the analysis mask"
-        )
+        effect = "it has no part in what is tested there" if is_partial else "it narrows the analysis mask"
+        warnings.append(f"{subject} lacks {voxels.missing[worst]} voxels that the fullest map has; {effect}")
+    for reason, count in voxels.untestable.items():
+        warnings.append(f"{count} of the {n_analysed} voxels with enough maps are left out: {reason}")
     if voxels.n_voxels_constant:
         warnings.append(f"{voxels.n_voxels_constant} voxels without residual variance are left out")
     return warnings

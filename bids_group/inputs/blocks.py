@@ -81,6 +81,6 @@ def _check_subjects(path: str, blocks: pd.DataFrame, rows: pd.DataFrame, error_t
         if divided.any():
             raise SpecError(
                 path,
-                f"sub-{divided.index[divided][0]} is in several blocks; with partitioned error terms whole subjects are "
-                "exchanged",
+                f"sub-{divided.index[divided][0]} is in several blocks; with partitioned error terms whole subjects "
+                "are exchanged",
             )

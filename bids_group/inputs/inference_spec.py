@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from bids_group.inputs.strict import Place
-from bids_group.vocabulary import ClusterForming, PermutationLevel, Tail
+from bids_group.vocabulary import LARGEST_SEED, MOST_PERMUTATIONS, ClusterForming, PermutationLevel, Tail
 
 CORRECTIONS = ("none", "fdr", "bonferroni", "rft", "permutation")
 TAILS: tuple[Tail, ...] = get_args(Tail)
@@ -14,8 +14,6 @@ CLUSTER_FORMING_UNITS = ("p", "t", "z", "F")
 LARGEST_CLUSTER_FORMING_P = 0.001  # random field theory: above it extents are not as the theory has them
 DEFAULT_ALPHA = 0.05
 DEFAULT_PERMUTATIONS = 10_000
-MOST_PERMUTATIONS = 10_000_000
-LARGEST_SEED = 2**63 - 1
 LARGEST_TFCE_POWER = 10.0
 SMALLEST_ALPHA = 1e-100
 LARGEST_Z = 20  # a p of 1e-89
@@ -127,25 +125,23 @@ def _read_permutation(fields: Mapping[str, Place]) -> PermutationSpec:
     powers = fields["TFCE"].fields(("E", "H")) if "TFCE" in fields else {}
     default = PermutationSpec()
     return PermutationSpec(
-        n=read_permutations(fields["Permutations"]) if "Permutations" in fields else default.n,
+        n=_read_permutations(fields["Permutations"]) if "Permutations" in fields else default.n,
         levels=_read_levels(fields["Levels"]) if "Levels" in fields else default.levels,
-        seed=read_seed(fields["Seed"]) if "Seed" in fields else default.seed,
+        seed=_read_seed(fields["Seed"]) if "Seed" in fields else default.seed,
         extent_power=_read_power(powers["E"]) if "E" in powers else default.extent_power,
         height_power=_read_power(powers["H"]) if "H" in powers else default.height_power,
         approximates_tail=fields["TailApproximation"].boolean() if "TailApproximation" in fields else False,
     )
 
 
-def read_permutations(place: Place) -> int:
-    """Read how many rearrangements there are, the identity counted."""
+def _read_permutations(place: Place) -> int:
     n = place.whole_number(least=2)
     if n > MOST_PERMUTATIONS:
         place.fail(f"{n} rearrangements would take days; use at most {MOST_PERMUTATIONS}")
     return n
 
 
-def read_seed(place: Place) -> int:
-    """Read the seed of the rearrangements."""
+def _read_seed(place: Place) -> int:
     seed = place.whole_number()
     if seed > LARGEST_SEED:
         place.fail(f"the seed is at most {LARGEST_SEED}, found {seed}")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from bids_group.inputs.auto_model import make_auto_spec, make_templates
 from bids_group.inputs.datasets import Dataset, find_datasets
 from bids_group.inputs.filters import Selection, read_bids_filter
 from bids_group.inputs.images import check_grids, read_mask
+from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.map_sources import list_paths
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
@@ -40,6 +41,8 @@ class InputOptions:
     participants : tuple of str
         Labels without ``sub-``; empty for all.
     bids_filter_file, database_dir, mask : Path or None
+    n_permutations, seed : int or None
+        Instead of what the spec says.
     validate : bool
         Whether inputs must have a sound dataset_description.json.
     """
@@ -51,6 +54,8 @@ class InputOptions:
     bids_filter_file: Path | None = None
     database_dir: Path | None = None
     mask: Path | None = None
+    n_permutations: int | None = None
+    seed: int | None = None
     validate: bool = True
 
 
@@ -106,7 +111,7 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     BidsGroupError
         One of its kinds, for everything that is wrong with the inputs.
     """
-    spec = make_auto_spec() if options.model is None else read_spec(options.model)
+    spec = override_permutations(make_auto_spec() if options.model is None else read_spec(options.model), options)
     search = find_datasets(options.bids_dir, options.derivatives, output_dir, validate=options.validate)
     bids_filter = read_bids_filter(options.bids_filter_file) if options.bids_filter_file else {}
     selection = Selection(spec.selection, options.participants, bids_filter)
@@ -130,6 +135,24 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     templates = make_templates(inputs, participants, tables) if options.model is None else {}
     faults = [f"no variable can come from {table.name}: {table.fault}" for table in tables if table.fault]
     return Study(spec, search.datasets, nodes, (*search.warnings, *faults), templates)
+
+
+def override_permutations(spec: ModelSpec, options: InputOptions) -> ModelSpec:
+    """Return the spec with the number and the seed of rearrangements of the command line, where it has them."""
+
+    def change(entry: InferenceSpec) -> InferenceSpec:
+        asked = entry.permutation
+        if asked is None:
+            return entry
+        n = asked.n if options.n_permutations is None else options.n_permutations
+        seed = asked.seed if options.seed is None else options.seed
+        return replace(entry, permutation=replace(asked, n=n, seed=seed))
+
+    nodes = []
+    for node in spec.nodes:
+        settings = replace(node.settings, inference=tuple(change(entry) for entry in node.settings.inference))
+        nodes.append(replace(node, settings=settings))
+    return replace(spec, nodes=tuple(nodes))
 
 
 def list_tests(spec: ModelSpec) -> list[NodeSpec]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bids_group.errors import DataError
 from bids_group.inputs.images import to_volume
 from bids_group.outputs.naming import node_folder, sidecar_name
+from bids_group.outputs.permutation_sidecars import describe_null_columns
 from bids_group.outputs.quality import describe_quality
 from bids_group.outputs.results import (
     EFFECT_SIZE_MAPS,
@@ -28,7 +29,7 @@ from bids_group.outputs.sidecars import (
 )
 from bids_group.outputs.staging import Staging
 from bids_group.outputs.summary import summarise_model
-from bids_group.outputs.tables import list_clusters, list_contrast_weights, list_peaks, write_tsv
+from bids_group.outputs.tables import list_clusters, list_contrast_weights, list_null, list_peaks, write_tsv
 from bids_group.stats.glm import compute_p, compute_z
 
 COMPRESSION_LEVEL = 6
@@ -53,7 +54,8 @@ def write_model(staging: Staging, model: ModelResult) -> None:
     writer.write_table(model.names.design, write_tsv(model.design.matrix))
     contrasts = list_contrast_weights([result.contrast for result in model.contrasts], model.design.columns)
     writer.write_table(model.names.contrasts, write_tsv(contrasts))
-    writer.write_table(model.names.quality, write_tsv(model.quality), describe_quality(model.quality))
+    described = describe_quality(model.quality, n_voxels_partly=model.voxels.n_voxels_partly)
+    writer.write_table(model.names.quality, write_tsv(model.quality), described)
     writer.write_mask()
     writer.write_json(model.names.summary, summarise_model(model))
     for result in model.contrasts:
@@ -72,6 +74,7 @@ def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:
         "p": np.maximum(compute_p(statistic), SMALLEST_P),
         "epsilon": result.test.epsilon,
         "dof": result.test.own_dof,
+        "n": result.test.n_subjects,
     }
     if (size := result.test.effect_size) is not None:
         values |= dict(zip(EFFECT_SIZE_MAPS[size.measure], (size.value, size.lower, size.upper), strict=True))
@@ -94,6 +97,10 @@ def _write_inference(writer: "ModelWriter", result: ContrastResult, entry: Infer
     for kind, table in (("clusters", list_clusters(model, result, entry)), ("peaks", list_peaks(model, result, entry))):
         sidecar = {**described[kind], **describe_columns(kind, result.contrast.test, found.correction)}
         writer.write_table(names[kind], write_tsv(table), sidecar)
+    if "null" in names:
+        writer.write_table(
+            names["null"], write_tsv(list_null(entry)), {**described["null"], **describe_null_columns(entry)}
+        )
 
 
 class ModelWriter:

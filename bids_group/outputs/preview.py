@@ -1,6 +1,6 @@
 """What `--dry-run` prints: the inputs, the design and the contrasts, without computing anything."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import pandas as pd
@@ -8,7 +8,7 @@ import pandas as pd
 from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.nifti import Grid
-from bids_group.inputs.plan import ModelPlan
+from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.study import NodeStudy
 from bids_group.outputs.naming import node_folder
 from bids_group.outputs.results import label_inference
@@ -19,14 +19,24 @@ MOST_ROWS = 400
 MOST_COLUMNS = 60
 
 
-def format_plan(nodes: Sequence[NodeStudy]) -> str:
-    """Describe the planned models in plain text."""
+def format_plan(nodes: Sequence[NodeStudy], describe_schemes: Callable[[NodePlan, ModelPlan], list[str]]) -> str:
+    """Describe the planned models in plain text.
+
+    Parameters
+    ----------
+    nodes : sequence of NodeStudy
+    describe_schemes : callable
+        Says of each contrast what is rearranged.
+    """
     parts = []
     for study in nodes:
         plan = study.plan
         parts.append(f"Node {plan.node.name} ({node_folder(plan.node.name)})")
         parts.extend(_format_model(model, grid) for model, grid in zip(plan.models, study.grids, strict=True))
         parts.append("Inference:\n" + "\n".join(f"  {state_entry(entry)}" for entry in plan.node.settings.inference))
+        schemes = [line for model in plan.models for line in describe_schemes(plan, model)]
+        if schemes:
+            parts.append("Rearrangements:\n" + "\n".join(f"  {line}" for line in schemes))
         if len(plan.excluded):
             parts.append(_format_excluded(plan.excluded))
     return "\n\n".join(parts) + "\n"
@@ -96,4 +106,6 @@ def state_entry(entry: InferenceSpec) -> str:
     """Say what an entry of `Inference` asks for."""
     extent = f", clusters of at least {entry.cluster_extent} voxels" if entry.cluster_extent > 1 else ""
     of = f", of {', '.join(entry.contrasts)}" if entry.contrasts else ""
-    return f"{label_inference(entry)}: alpha {entry.alpha:g}, {entry.tail}{extent}{of}"
+    label = "permutation" if entry.permutation else label_inference(entry)
+    levels = f" ({', '.join(entry.permutation.levels)})" if entry.permutation else ""
+    return f"{label}{levels}: alpha {entry.alpha:g}, {entry.tail}{extent}{of}"

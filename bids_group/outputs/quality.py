@@ -157,8 +157,16 @@ def list_quality(
     return pd.DataFrame(found)[[*list(COLUMNS)[:1], *entities, *list(COLUMNS)[1:]]]
 
 
-def describe_quality(table: pd.DataFrame) -> dict[str, Any]:
-    """Describe the columns of quality.tsv, with the thresholds of its flags."""
+def describe_quality(table: pd.DataFrame, *, n_voxels_partly: int = 0) -> dict[str, Any]:
+    """Describe the columns of quality.tsv, with the thresholds of its flags.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `list_quality` returned.
+    n_voxels_partly : int
+        Analysed voxels that some map lacks, in which nothing was measured.
+    """
     texts = {
         **COLUMNS,
         **{name: f"Entity {short} of the file name" for name, short in ENTITY_SHORT_NAMES.items() if name in table},
@@ -173,7 +181,8 @@ def describe_quality(table: pd.DataFrame) -> dict[str, Any]:
         "influence": f"cook_share above cook_expected by more than {EXCESSIVE_INFLUENCE:g}",
     }
     described["flags"]["StandingOut"] = f"more than {OUTLYING_SCORE:g} robust standard deviations from the median"
-    return {"Description": "What was measured of each map; nothing was left out because of it", **described}
+    where = f" in the voxels that all maps have ({n_voxels_partly} analysed ones are not)" if n_voxels_partly else ""
+    return {"Description": f"What was measured of each map{where}; nothing was left out because of it", **described}
 
 
 def find_quality_warnings(table: pd.DataFrame) -> list[str]:

@@ -12,14 +12,30 @@ from bids_group.entities import to_label
 from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.design import DesignMatrix
 from bids_group.inputs.images import AnalysedVoxels
-from bids_group.inputs.settings import InferenceSpec
+from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
-from bids_group.outputs.naming import CORRECTION_LABELS, ModelNames
+from bids_group.outputs.naming import CORRECTION_LABELS, PERMUTATION_LABELS, TAIL_ENDING, ModelNames
 from bids_group.stats.correct import Inference
 from bids_group.stats.effect_sizes import EffectSize
 from bids_group.stats.glm import Statistic
 from bids_group.stats.smoothness import Smoothness
 from bids_group.vocabulary import ErrorTerm
+
+
+@dataclass(frozen=True)
+class Rearranging:
+    """How a permutation test rearranged the design.
+
+    Attributes
+    ----------
+    words : str
+        What was rearranged.
+    leaves_nuisance : bool
+        Whether no nuisance remained but what the rearrangements leave as it is.
+    """
+
+    words: str
+    leaves_nuisance: bool
 
 
 @dataclass(frozen=True)
@@ -32,17 +48,25 @@ class InferenceResult:
         What was asked for.
     inference : Inference
         What was found.
+    rearranging : Rearranging or None
+        Of a permutation test.
     """
 
     spec: InferenceSpec
     inference: Inference
+    rearranging: Rearranging | None = None
 
     @property
     def label(self) -> str:
         """Return the label in file names and results.tsv."""
-        return label_inference(self.spec)
+        facts = self.inference.permutation
+        if facts is None:
+            return label_inference(self.spec)
+        ending = TAIL_ENDING if facts.tail is not None else ""
+        return PERMUTATION_LABELS[facts.level] + ending + to_label(self.spec.name)
 
 
+DOF_DECIMALS = 6  # what multiplication by epsilon and division rounds away
 # The maps of an effect size: its value, and the lower and upper bound of its interval.
 EFFECT_SIZE_MAPS = {
     "cohens_d": ("d", "dlower", "dupper"),
@@ -70,6 +94,8 @@ class ContrastTest:
         Of the residuals, where random field theory is asked for.
     effect_size : EffectSize or None
         Cohen's d or partial eta squared, with its confidence interval; None where there is none.
+    n_subjects : ndarray of int64, shape (n_voxels,), or None
+        The subjects whose maps the test of a voxel used; None where they are all of them.
     """
 
     statistic: Statistic
@@ -77,23 +103,26 @@ class ContrastTest:
     variance_ratio: float | None = None
     smoothness: Smoothness | None = None
     effect_size: EffectSize | None = None
+    n_subjects: NDArray[np.int64] | None = None
 
     @property
     def dof(self) -> tuple[float, ...]:
         """Return the degrees of freedom before any epsilon: those of the error for t, of effect and error for F.
 
-        Their median over voxels where the variances of groups give each voxel its own.
+        Their median over voxels where missing maps or the variances of groups give each voxel its own.
         """
         scale = 1.0 if self.epsilon is None else self.epsilon
         both = (self.statistic.dof_effect, self.statistic.dof)
-        effect, error = (round(float(np.median(one / scale)), 6) for one in both)
+        effect, error = (round(float(np.median(one / scale)), DOF_DECIMALS) for one in both)
         return (effect, error) if self.statistic.test == "F" else (error,)
 
     @property
     def own_dof(self) -> NDArray[np.float64] | None:
         """Return the degrees of freedom of each voxel's error, where they differ for another reason than epsilon."""
-        has_own = self.epsilon is None and np.ndim(self.statistic.dof) > 0
-        return np.asarray(self.statistic.dof) if has_own else None
+        if np.ndim(self.statistic.dof) == 0 or (self.epsilon is not None and self.n_subjects is None):
+            return None
+        dof = np.asarray(self.statistic.dof)
+        return dof if self.epsilon is None else np.round(dof / self.epsilon, DOF_DECIMALS)
 
     @property
     def median_epsilon(self) -> float | None:
@@ -170,7 +199,7 @@ class ModelResult:
 def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
     """Return the unthresholded maps that a contrast has."""
     stats = ("effect", "variance", "t", "z", "p") if result.contrast.test == "t" else ("F", "z", "p")
-    own = {"epsilon": result.test.epsilon, "dof": result.test.own_dof}
+    own = {"epsilon": result.test.epsilon, "dof": result.test.own_dof, "n": result.test.n_subjects}
     size = result.test.effect_size
     return (
         *stats,
@@ -182,10 +211,13 @@ def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
 def name_inference_files(names: ModelNames, result: ContrastResult, entry: InferenceResult) -> dict[str, str]:
     """Return the names of the files of one correction by what they are."""
     label, test = result.contrast.label, result.contrast.test
+    facts = entry.inference.permutation
+    has_null = facts is not None and facts.null is not None
     return {
         "map": names.statmap(label, test, entry.label),
         "logp": names.statmap(label, "logp", entry.label),
         "dseg": names.dseg(label, entry.label),
         "clusters": names.table(label, entry.label, "clusters"),
         "peaks": names.table(label, entry.label, "peaks"),
+        **({"null": names.table(label, entry.label, "null")} if has_null else {}),
     }

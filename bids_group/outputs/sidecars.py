@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bids_group.inputs.map_sources import list_uris
+from bids_group.outputs.permutation_sidecars import describe_permutation, state_permutation
 from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
 from bids_group.stats.correct import Inference
 from bids_group.stats.glm import UNFITTED_PART
@@ -146,8 +147,9 @@ def describe_inference(model: ModelResult, result: ContrastResult, entry: Infere
         "dseg": "Ids of the surviving clusters, positive ones first, then by volume; as in the tables of this name",
         "clusters": "The surviving clusters",
         "peaks": "Local maxima of the surviving clusters, at least 8 mm apart within a cluster",
+        "null": "The largest value in the map of each rearrangement, the identity (the data as they are) first",
     }
-    units = {"map": result.contrast.test, "logp": "-log10(p)", "dseg": "cluster id"}
+    units = {"map": result.contrast.test, "logp": "-log10(p)", "dseg": "cluster id", "null": found.threshold_unit}
     return {
         "Description": f"{texts[kind]} (contrast {result.contrast.name}; {state_inference(entry)})",
         **describe_sources(model),
@@ -164,6 +166,7 @@ def describe_inference(model: ModelResult, result: ContrastResult, entry: Infere
         "Neighbourhood": f"voxels that share {_NEIGHBOURS[found.connectivity]}",
         "SearchVolumeVoxels": len(result.statistic.value),
         **(_describe_smoothness(result.test, found) if found.correction == "rft" else {}),
+        **describe_permutation(entry),
     }
 
 
@@ -187,6 +190,7 @@ def state_inference(entry: InferenceResult) -> str:
         "fdr": "false discovery rate (Benjamini-Hochberg)",
         "bonferroni": "familywise error (Bonferroni)",
         "rft": "familywise error (the smaller of random field theory and Bonferroni)",
+        "permutation": state_permutation(entry),
     }[found.correction]
     tail = f", {found.tail}" if found.tail else ""
     extent = f", clusters of at least {found.cluster_extent} voxels" if found.cluster_extent > 1 else ""
@@ -207,6 +211,7 @@ def describe_columns(kind: str, test: str, correction: str) -> dict[str, Any]:
         "peak_z": {"Description": "World coordinate of the peak, inferior to superior", "Units": "mm"},
         "peak_value": {"Description": f"{test} at the peak"},
         "volume_mm": {"Description": "Volume of the cluster", "Units": "mm^3"},
+        "p_corrected": {"Description": "Corrected p at the peak (of the cluster where those are tested), as in logp"},
     }
     if kind == "clusters":
         columns["cluster_mean"] = {"Description": f"Mean {test} over the cluster"}

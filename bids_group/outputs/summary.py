@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bids_group.inputs.contrasts import Contrast
+from bids_group.outputs.permutation_sidecars import describe_permutation
 from bids_group.outputs.quality import count_flagged
 from bids_group.outputs.results import (
     ContrastResult,
@@ -75,7 +76,10 @@ def _summarise_mask(model: ModelResult) -> dict[str, Any]:
         "VoxelSizeMm": [round(size, 4) for size in voxels.grid.voxel_sizes],
         "VolumeMl": round(n_voxels * voxels.grid.voxel_volume / 1000, 3),
         "Source": describe_mask_rule(model),
+        "MinCoverage": voxels.min_coverage,
+        "VoxelsPartlyCovered": voxels.n_voxels_partly,
         "VoxelsMissing": voxels.n_voxels_missing,
+        "VoxelsUntestable": dict(voxels.untestable),
         "VoxelsConstant": voxels.n_voxels_constant,
     }
 
@@ -106,6 +110,7 @@ def _summarise_inference(model: ModelResult, result: ContrastResult, entry: Infe
         "ThresholdZ": none_if_nan(found.threshold_z),
         "ClusterExtent": found.cluster_extent,
         "ClusterThreshold": found.cluster_threshold,
+        "Permutation": describe_permutation(entry) or None,
         "SmoothnessFwhmMm": _list_fwhm(result) if found.correction == "rft" else None,
         "RemovedClusters": found.clusters.n_removed_clusters,
         "RemovedVoxels": found.clusters.n_removed_voxels,

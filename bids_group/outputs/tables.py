@@ -131,8 +131,8 @@ def list_clusters(model: ModelResult, result: ContrastResult, inference: Inferen
     -------
     DataFrame
         Columns: cluster_id, peak_x, peak_y, peak_z (mm), cluster_mean (of the statistic), volume_mm (cubic mm),
-        peak_value, n_voxels; under random field theory also p_rft, the familywise p of the extent of the cluster above
-        the cluster-forming threshold that each is in.
+        peak_value, n_voxels, p_corrected (at the peak, as in the logp map); under random field theory also p_rft, the
+        familywise p of the extent of the cluster above the cluster-forming threshold that each is in.
     """
     clusters, extent_p = inference.inference.clusters, inference.inference.extent_p
     return pd.DataFrame(
@@ -143,6 +143,7 @@ def list_clusters(model: ModelResult, result: ContrastResult, inference: Inferen
             "volume_mm": clusters.n_voxels * model.voxels.grid.voxel_volume,
             "peak_value": result.statistic.value[clusters.peak],
             "n_voxels": clusters.n_voxels,
+            "p_corrected": 10.0 ** -inference.inference.logp[clusters.peak],
             **({} if extent_p is None else {"p_rft": extent_p}),
         }
     )
@@ -154,7 +155,7 @@ def list_peaks(model: ModelResult, result: ContrastResult, inference: InferenceR
     Returns
     -------
     DataFrame
-        Columns: cluster_id, peak_x, peak_y, peak_z (mm), peak_value, volume_mm (of the cluster, cubic mm).
+        Columns: cluster_id, peak_x, peak_y, peak_z (mm), peak_value, volume_mm (of the cluster, cubic mm), p_corrected.
     """
     clusters: ClusterSet = inference.inference.clusters
     ids, voxels = find_local_maxima(
@@ -170,8 +171,23 @@ def list_peaks(model: ModelResult, result: ContrastResult, inference: InferenceR
             **_coordinate_columns(voxels, model),
             "peak_value": result.statistic.value[voxels],
             "volume_mm": clusters.n_voxels[ids - 1] * model.voxels.grid.voxel_volume,
+            "p_corrected": 10.0 ** -inference.inference.logp[voxels],
         }
     )
+
+
+def list_null(inference: InferenceResult) -> pd.DataFrame:
+    """List the maximum of the map of each rearrangement, the identity first.
+
+    Returns
+    -------
+    DataFrame
+        Columns: rearrangement (from 0), maximum.
+    """
+    facts = inference.inference.permutation
+    assert facts is not None
+    assert facts.null is not None  # of the levels that have a maximum
+    return pd.DataFrame({"rearrangement": np.arange(facts.n), "maximum": facts.null})
 
 
 def _coordinate_columns(voxels: NDArray[np.integer], model: ModelResult) -> dict[str, NDArray[np.float64]]:
@@ -200,6 +216,7 @@ def list_results(model: ModelResult) -> pd.DataFrame:
 
 def _describe_result(model: ModelResult, result: ContrastResult, inference: InferenceResult) -> dict[str, object]:
     found = inference.inference
+    facts = found.permutation
     peak = find_peak(result, inference)
     xyz = [None] * 3 if peak is None else to_millimetres(np.array([peak]), model)[0]
     return {
@@ -213,8 +230,8 @@ def _describe_result(model: ModelResult, result: ContrastResult, inference: Infe
         "n_clusters": len(found.clusters.peak),
         "peak_value": None if peak is None else result.statistic.value[peak],
         **dict(zip(("peak_x", "peak_y", "peak_z"), xyz, strict=True)),
-        "n_permutations": None,
-        "exact": None,
+        "n_permutations": None if facts is None else facts.n,
+        "exact": None if facts is None else facts.exact,
         "threshold_z": found.threshold_z,
         "threshold_unit": found.threshold_unit,
         "cluster_threshold": found.cluster_threshold,

@@ -78,6 +78,7 @@ class InferenceRecord:
     threshold_z: float | None
     cluster_extent: int
     cluster_threshold: float | None
+    permutation: Mapping[str, Any] | None
     smoothness_fwhm: tuple[float | None, ...] | None
     removed_clusters: int
     removed_voxels: int
@@ -396,6 +397,7 @@ def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceR
         threshold_z=record["ThresholdZ"],
         cluster_extent=record["ClusterExtent"],
         cluster_threshold=record["ClusterThreshold"],
+        permutation=record.get("Permutation"),
         smoothness_fwhm=None if record["SmoothnessFwhmMm"] is None else tuple(record["SmoothnessFwhmMm"]),
         removed_clusters=record["RemovedClusters"],
         removed_voxels=record["RemovedVoxels"],

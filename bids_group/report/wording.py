@@ -14,7 +14,16 @@ CORRECTION_WORDS = {
     "fdr": "Benjamini-Hochberg, false discovery rate over voxels",
     "rft": "random field theory, family-wise error over voxels (Bonferroni where that is less strict)",
 }
-LEVEL_SYMBOLS = {"none": "p", "fdr": "q"}
+PERMUTATION_WORDS = {
+    "voxel": "permutation, family-wise error over voxels",
+    "cluster-size": "permutation, family-wise error over clusters by extent",
+    "cluster-mass": "permutation, family-wise error over clusters by mass",
+    "tfce": "permutation, family-wise error over voxels by TFCE",
+    "uncorrected": "permutation, uncorrected",
+    "fdr": "permutation, false discovery rate over voxels",
+}
+LEVEL_SYMBOLS = {"none": "p", "fdr": "q", "uncorrected": "p"}
+UNIT_WORDS = {"voxels": "extent", "mass": "mass", "TFCE": "TFCE"}
 SPHERICITY_WORDS = {"greenhouse-geisser": "Greenhouse-Geisser", "huynh-feldt": "Huynh-Feldt", "none": "none"}
 NEIGHBOUR_WORDS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
 MAP_WORDS = {
@@ -39,6 +48,7 @@ FILE_WORDS = {
     "dseg": "cluster ids",
     "clusters": "clusters",
     "peaks": "peaks",
+    "null": "largest values of the rearrangements",
 }
 COLUMN_WORDS = {
     "cluster_id": "Cluster",
@@ -49,10 +59,11 @@ COLUMN_WORDS = {
     "volume_mm": "Volume (mm³)",
     "n_voxels": "Voxels",
     "p_rft": "Extent p (family-wise)",
+    "p_corrected": "p",
 }
 COORDINATE_COLUMNS = ("peak_x", "peak_y", "peak_z")
 WHOLE_COLUMNS = ("volume_mm", "n_voxels")
-P_COLUMNS = ("p_rft",)
+P_COLUMNS = ("p_rft", "p_corrected")
 SMALLEST_SHOWN_P = 0.0001
 STATISTIC_COLUMNS = {"peak_value": "Peak", "cluster_mean": "Mean"}  # in units of the test's statistic
 # Of quality.tsv.
@@ -174,12 +185,16 @@ def describe_dof(contrast: ContrastRecord) -> str:
 
 def describe_level(inference: InferenceRecord) -> str:
     """Write the level of a correction: of p uncorrected, of q for the false discovery rate, else alpha."""
-    return f"{LEVEL_SYMBOLS.get(inference.correction, 'α')} = {inference.alpha:g}"
+    kind = inference.permutation["Level"] if inference.permutation else inference.correction
+    return f"{LEVEL_SYMBOLS.get(kind, 'α')} = {inference.alpha:g}"
 
 
 def describe_correction(inference: InferenceRecord) -> str:
     """Say what a correction controls, and at which level."""
-    words = CORRECTION_WORDS.get(inference.correction, inference.correction)
+    if inference.permutation:
+        words = PERMUTATION_WORDS[inference.permutation["Level"]]
+    else:
+        words = CORRECTION_WORDS.get(inference.correction, inference.correction)
     return f"{words}, {describe_level(inference)}"
 
 
@@ -197,8 +212,11 @@ def describe_tail(inference: InferenceRecord) -> str:
 def describe_threshold(inference: InferenceRecord) -> str:
     """Write the threshold as a condition with its unit, such as ``|t| ≥ 3.37``."""
     if inference.threshold is None:
-        return "none passed"
+        own = inference.permutation is not None and inference.permutation["Level"] == "uncorrected"
+        return "each voxel's own" if own else "none passed"
     unit, value = inference.threshold_unit, abs(inference.threshold)
+    if unit in UNIT_WORDS:
+        return f"{UNIT_WORDS[unit]} > {format_plain(value) if unit == 'voxels' else format_number(value)}"
     if inference.tail == "two-sided":
         return f"|{unit}| ≥ {format_number(value)}"
     if inference.tail == "negative":
@@ -249,6 +267,28 @@ def describe_extent(inference: InferenceRecord) -> str:
         return f"{rule}; there were none."
     clusters = format_count(inference.removed_clusters, "cluster")
     return f"{rule}: {clusters} with {format_count(inference.removed_voxels, 'voxel')} in all."
+
+
+def describe_permutation(inference: InferenceRecord, test: str) -> str:
+    """Say what was rearranged, how often, and whether the test is exact; empty for other corrections."""
+    facts = inference.permutation
+    if facts is None:
+        return ""
+    count = f"all {facts['Permutations']:,} distinct" if facts["Exhaustive"] else f"{facts['Permutations']:,} random"
+    said = f"{count} {facts['Rearrangement']}" + ("" if facts["Exhaustive"] else f" (seed {facts['Seed']})")
+    if facts["ExactTest"]:
+        said += "; an exact test"
+    if facts["Level"] in ("cluster-size", "cluster-mass") and inference.cluster_threshold is not None:
+        height = f"|{test}|" if inference.tail == "two-sided" else test
+        said += f"; clusters above {height} = {format_number(inference.cluster_threshold)}"
+    if facts["Level"] == "cluster-mass":
+        said += ", mass the sum of what exceeds it"
+    if facts["Level"] == "tfce":
+        said += f"; TFCE with E = {facts['TfceExtentPower']:g}, H = {facts['TfceHeightPower']:g}"
+    if facts.get("TailApproximation"):
+        accepted = "below p = 0.1 read off a fitted tail" if facts["TailAccepted"] else "no tail could be fitted"
+        said += f"; {accepted} (generalised Pareto)"
+    return said
 
 
 def describe_random_field(inference: InferenceRecord, test: str) -> str:

@@ -34,6 +34,7 @@ LEAST_PAIRED_SHARE = 0.8
 FEWEST_COMPARED = 3  # a map can stand out from others, when these are at least two
 
 Floats = NDArray[np.float64]
+Columns = NDArray[np.integer] | None  # None for all
 
 
 @dataclass(frozen=True)
@@ -86,35 +87,40 @@ def measure_quality(
     groups: NDArray[np.integer],
     mirror: NDArray[np.int64] | None = None,
     *,
+    columns: Columns = None,
     block_voxels: int | None = None,
 ) -> MapQuality:
     """Measure what may be odd about each map of a model.
 
     Parameters
     ----------
-    data : ndarray of float32 or float64, shape (n_rows, n_voxels)
-        Finite. Computed in float64, block by block.
+    data : ndarray of float32 or float64, shape (n_rows, n_columns)
+        Finite in the measured columns. Computed in float64, block by block.
     space : ColumnSpace
         Of the design that the residuals, leverages and Cook's distances are of.
     groups : ndarray of int, shape (n_rows,)
         Maps of one group (of one contrast) are compared with each other.
     mirror : ndarray of int64, shape (n_voxels,), or None
-        What `find_mirror` returned.
+        What `find_mirror` returned, of the measured voxels.
+    columns : ndarray of int, shape (n_voxels,), or None
+        The columns of the data that are measured; None for all of them. Copies are judged in all columns.
     block_voxels : int or None
         Voxels computed at a time; None for what suits the number of rows.
 
     Returns
     -------
     MapQuality
+        Without columns, mean and SD are NaN.
 
     References
     ----------
     Cook 1977, Technometrics 19, 15-18.
     """
-    n_rows, n_voxels = data.shape
+    n_rows = len(data)
     size = block_voxels or choose_block_voxels(n_rows)
     leverage = np.einsum("ij,ij->i", space.basis, space.basis)
-    moments = _sum_over_voxels(data, space.basis, leverage, size)
+    moments = _sum_over_voxels(data, columns, space.basis, leverage, size)
+    n_voxels = (data.shape[1] if columns is None else len(columns)) or np.nan
     mean = moments.total / n_voxels
     covariance = moments.gram / n_voxels - np.outer(mean, mean)
     sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
@@ -126,7 +132,7 @@ def measure_quality(
         mean=mean,
         sd=sd,
         correlation=correlate_with_others(likeness, groups),
-        asymmetry=unknown if mirror is None else _correlate_asymmetry(data, scale, groups, mirror, size),
+        asymmetry=unknown if mirror is None else _correlate_asymmetry(data, columns, scale, groups, mirror, size),
         distance=find_distances(moments.gram / np.outer(scale, scale), space.basis),
         leverage=leverage,
         cook_share=cook_share,
@@ -135,11 +141,14 @@ def measure_quality(
     )
 
 
-def _sum_over_voxels(data: NDArray[np.floating], basis: Floats, leverage: Floats, block_voxels: int) -> _Moments:
-    n_rows, n_voxels = data.shape
+def _sum_over_voxels(
+    data: NDArray[np.floating], columns: Columns, basis: Floats, leverage: Floats, block_voxels: int
+) -> _Moments:
+    n_rows = len(data)
     total, gram, n_moved, n_fitted = np.zeros(n_rows), np.zeros((n_rows, n_rows)), np.zeros(n_rows), 0
-    for start in range(0, n_voxels, block_voxels):
-        values = data[:, start : start + block_voxels].astype(np.float64)
+    for start in range(0, data.shape[1] if columns is None else len(columns), block_voxels):
+        block = slice(start, start + block_voxels)
+        values = data[:, block if columns is None else columns[block]].astype(np.float64)
         total += values.sum(axis=1)
         gram += values @ values.T
         total_ss = np.einsum("ij,ij->j", values, values)
@@ -307,7 +316,7 @@ def score_robustly(values: Floats, *, least_spread: float = 0.0) -> Floats:
 def _find_copies(data: NDArray[np.floating], likeness: Floats) -> NDArray[np.int64]:
     same_as = np.arange(len(data))
     for later, first in np.argwhere(np.tril(likeness, -1) > COPY_CORRELATION):
-        if same_as[later] == later and np.array_equal(data[later], data[first]):
+        if same_as[later] == later and np.array_equal(data[later], data[first], equal_nan=True):
             same_as[later] = first
     return same_as
 
@@ -325,12 +334,12 @@ def find_mirror(mask: NDArray[np.bool_], affine: Floats) -> NDArray[np.int64] | 
     -------
     ndarray of int64, shape (n_voxels,), or None
         Positions among the voxels of the mask, -1 where its mirror image has none. None if no axis of the grid runs
-        along x, or if fewer than 80% of the voxels have a partner.
+        along x, if fewer than 80% of the voxels have a partner, or if there is no voxel.
     """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     axis = int(np.argmax(np.abs(directions[0])))
     crossing = np.concatenate([np.delete(directions[0], axis), np.delete(directions[:, axis], 0)])
-    if np.abs(crossing).max() > LARGEST_LEAN:
+    if np.abs(crossing).max() > LARGEST_LEAN or not mask.any():
         return None
     indices = np.argwhere(mask)
     # The centre of the mask in the other axes: with a slight lean, where x = 0 is there.
@@ -346,6 +355,7 @@ def find_mirror(mask: NDArray[np.bool_], affine: Floats) -> NDArray[np.int64] | 
 
 def _correlate_asymmetry(
     data: NDArray[np.floating],
+    columns: Columns,
     scale: Floats,
     groups: NDArray[np.integer],
     mirror: NDArray[np.int64],
@@ -355,8 +365,10 @@ def _correlate_asymmetry(
 
     A difference changes its sign with the side, so that its mean over all voxels with a partner is 0.
     """
-    here = np.flatnonzero(mirror >= 0)
-    there = mirror[here]
+    here: NDArray[np.integer] = np.flatnonzero(mirror >= 0)
+    there: NDArray[np.integer] = mirror[here]
+    if columns is not None:
+        here, there = columns[here], columns[there]
     names, of_group = np.unique(groups, return_inverse=True)
     members = (of_group == np.arange(len(names))[:, None]).astype(np.float64)
     own_ss, others_ss, cross = np.zeros((3, len(data)))

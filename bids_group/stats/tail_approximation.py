@@ -86,7 +86,8 @@ def approximate_tail(null: Floats, observed: Floats) -> TailFit:
     observed value above the threshold u of an accepted fit, ``p = n_exceedances / n * sf(observed - u)``, at most 0.10
     and at least ``1 / n^2``. A tail of negative shape ends, and beyond its end no finite sample can tell how improbable
     a value is; 1 / n^2 is as far below the smallest empirical p as that is below 1. p never increases with the observed
-    value.
+    value. Read off few rearrangements they are somewhat too small: in simulations of 500, a p of 0.01 was 0.011 in
+    truth and one of 0.001 was 0.0019; of 2,000, 0.0103 and 0.0012.
 
     Extrapolation is a little too bold, whichever way a distribution is fitted: in simulations with null distributions
     of 500 values what is called 0.01 is 0.011 in truth, and 0.001 is 0.0019; with 2,000 values 0.0103 and 0.0012.

@@ -13,6 +13,7 @@ from bids_group.errors import DataError, MissingInputError
 from bids_group.inputs.images import (
     check_grids,
     compact_columns,
+    count_needed,
     load_group,
     read_mask,
     to_volume,
@@ -66,6 +67,44 @@ def test_a_group_is_the_stack_of_the_voxels_that_every_map_has(folder, seed, wit
         assert data.voxels.n_voxels_missing == searched.sum() - mask.sum()
 
 
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.booleans(), st.sampled_from([0.1, 0.4, 0.6, 0.8, 0.99, 1.0]))
+def test_a_voxel_needs_a_share_of_the_maps_and_is_nan_where_a_map_lacks_it(folder, seed, with_mask, share):
+    maps = make_gaps(seed)
+    present = np.isfinite(maps) & (maps != 0)
+    searched = present.all(axis=0) | (np.random.default_rng(seed + 1).random(SHAPE) < 0.7)
+    paths = write_maps(folder, maps)
+    given_mask = searched if with_mask else None
+    data = load_group(paths, check_grids(paths), given_mask=given_mask, min_coverage=share, n_threads=2)
+    mask = present.sum(axis=0) >= share * len(maps) - 1e-9
+    if with_mask:
+        mask &= searched
+        assert data.voxels.n_voxels_missing == searched.sum() - mask.sum()
+        np.testing.assert_array_equal(data.voxels.missing, (searched & ~present).sum(axis=(1, 2, 3)))
+    np.testing.assert_array_equal(data.voxels.mask, mask)
+    np.testing.assert_array_equal(
+        data.effects, np.stack([np.where(p, v, np.nan)[mask] for p, v in zip(present, maps, strict=True)])
+    )
+    assert data.voxels.n_voxels_partly == (mask & ~present.all(axis=0)).sum()
+    assert data.voxels.min_coverage == share
+
+
+def test_a_coverage_just_below_one_of_few_maps_asks_for_all_of_them_and_rounding_asks_for_none_more():
+    assert [count_needed(n, 0.99) for n in (5, 99, 100, 200)] == [5, 99, 99, 198]
+    assert [count_needed(n, 0.8) for n in (5, 10, 15, 35)] == [4, 8, 12, 28]
+    assert count_needed(3, 1e-6) == 1
+
+
+def test_smoothed_maps_lack_what_they_lacked(tmp_path):
+    maps = make_gaps(1, n_maps=6)
+    paths = write_maps(tmp_path, maps)
+    sharp, smooth = (
+        load_group(paths, check_grids(paths), min_coverage=0.5, smoothing_fwhm=fwhm) for fwhm in (0.0, 6.0)
+    )
+    np.testing.assert_array_equal(np.isnan(smooth.effects), np.isnan(sharp.effects))
+    np.testing.assert_array_equal(smooth.voxels.mask, sharp.voxels.mask)
+
+
 @settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_maps_in_a_file_are_the_maps_in_memory_and_no_file_is_left(folder, seed):
@@ -74,7 +113,7 @@ def test_maps_in_a_file_are_the_maps_in_memory_and_no_file_is_left(folder, seed)
     in_memory = load_group(paths, grid)
     with open_storage(folder / "work", memory_gb=1e-9) as allocate:
         in_file = load_group(paths, grid, allocate=allocate)
-        assert (folder / "work" / "maps" / "maps.npy").exists()
+        assert isinstance(in_file.effects, np.memmap)
         np.testing.assert_array_equal(in_file.effects, in_memory.effects)
     assert not list((folder / "work").iterdir())
 

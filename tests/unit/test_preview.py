@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from bids_group.analysis.rearranging import describe_schemes
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.study import InputOptions, prepare_study
 from bids_group.outputs.preview import format_plan, state_entry
@@ -19,7 +20,7 @@ def plan(tmp_path_factory):
     odd = {"Name": "odd", "Test": "t", "ConditionList": ["A", "B"], "Weights": [0.123456, -0.123456]}
     document["Nodes"][0]["Contrasts"] += [thirds, odd]
     options = InputOptions(bids_dir=bids, model=builders.write_spec(root / "spec.json", document))
-    return format_plan(prepare_study(options, root / "out").nodes)
+    return format_plan(prepare_study(options, root / "out").nodes, describe_schemes)
 
 
 def test_weights_are_shown_as_fractions_where_they_are_and_as_numbers_where_not(plan):

@@ -189,6 +189,20 @@ def test_maps_are_copies_only_where_every_value_is_the_same():
     np.testing.assert_array_equal(measure(maps).same_as, expected)
 
 
+def test_columns_with_missing_values_may_be_left_out_of_what_is_measured():
+    maps = draw_smooth_maps(8)
+    maps[7] = maps[2]
+    kept = MASK.copy()
+    kept[4:6, 2:5] = kept[11:13, 2:5] = False
+    columns = np.flatnonzero(kept.ravel())
+    expected = measure(maps[:, columns], mirror=find_mirror(kept, AFFINE), block_voxels=500)
+    maps[np.ix_([2, 7], ~kept.ravel())] = np.nan
+    found = measure(maps, mirror=find_mirror(kept, AFFINE), columns=columns, block_voxels=500)
+    for name in ("mean", "sd", "correlation", "asymmetry", "distance", "cook_share", "same_as"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, err_msg=name)
+    assert found.same_as[7] == 2
+
+
 # Mirrors
 
 
@@ -214,6 +228,7 @@ def test_there_is_no_mirror_on_an_oblique_grid_or_far_from_the_midline():
     oblique[:2, :2] = 4 * np.array([[-0.98, 0.2], [0.2, 0.98]])
     shifted[0, 3] += 20
     assert find_mirror(MASK, oblique) is None
+    assert find_mirror(~MASK, AFFINE) is None
     assert find_mirror(MASK, shifted) is None
 
 

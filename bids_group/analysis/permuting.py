@@ -1,0 +1,206 @@
+"""Permutation tests of a model's contrasts: the data that are rearranged, the run with its checkpoints, the results."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_group import __version__
+from bids_group.analysis.rearranging import Scheme, choose_scheme, list_rearrangements
+from bids_group.checkpoints import Checkpoints, digest
+from bids_group.errors import SpecError
+from bids_group.inputs.images import AnalysedVoxels, GroupData
+from bids_group.inputs.inference_spec import InferenceSpec
+from bids_group.inputs.plan import ModelPlan, NodePlan
+from bids_group.inputs.storage import Allocate
+from bids_group.outputs.results import ContrastTest, InferenceResult, Rearranging
+from bids_group.stats.correct import find_cluster_threshold
+from bids_group.stats.glm import Statistic
+from bids_group.stats.partitioned import compute_subject_scores
+from bids_group.stats.permutation import PermutationResult, PermutationState, run_permutations, start_state
+from bids_group.stats.permutation_batch import PreparedTest, prepare
+from bids_group.stats.permutation_design import PermutationTest
+from bids_group.stats.permutation_inference import infer_by_permutation
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a permutation test may use.
+
+    Attributes
+    ----------
+    n_threads : int
+    allocate : callable
+        From a shape to a float32 array, in memory or in a file.
+    checkpoints : Checkpoints
+    show_progress : callable
+        From a title and a total to a context, in which a function is called with how many steps were done.
+    """
+
+    n_threads: int
+    allocate: Allocate
+    checkpoints: Checkpoints
+    show_progress: Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
+
+
+@dataclass(frozen=True)
+class TestedContrast:
+    """A contrast of a fitted model with what its permutation test needs.
+
+    Attributes
+    ----------
+    plan : NodePlan
+    model : ModelPlan
+    index : int
+        Which of the model's contrasts.
+    test : ContrastTest
+    data : GroupData
+    voxels : AnalysedVoxels
+        Those of the data that the statistic has values for.
+    """
+
+    plan: NodePlan
+    model: ModelPlan
+    index: int
+    test: ContrastTest
+    data: GroupData
+    voxels: AnalysedVoxels
+
+
+def permute_contrast(contrast: TestedContrast, entry: InferenceSpec, resources: Resources) -> list[InferenceResult]:
+    """Test a contrast as an entry of `Inference` says.
+
+    Parameters
+    ----------
+    contrast : TestedContrast
+    entry : InferenceSpec
+        Of the correction ``permutation``.
+    resources : Resources
+
+    Returns
+    -------
+    list of InferenceResult
+        One for each level, then the uncorrected p and the false discovery rate.
+
+    Raises
+    ------
+    SpecError
+        If the cluster-forming threshold does not fit the statistic, or nothing can be rearranged.
+    """
+    assert entry.permutation is not None  # of the correction permutation
+    scheme = choose_scheme(contrast.plan, contrast.model, contrast.index)
+    test = _state_test(contrast, entry, scheme)
+    result = _run(test, contrast, resources)
+    found = infer_by_permutation(
+        contrast.test.statistic,
+        test,
+        result,
+        alpha=entry.alpha,
+        cluster_extent=entry.cluster_extent,
+        approximates_tail=entry.permutation.approximates_tail,
+    )
+    rearranging = Rearranging(scheme.words, scheme.leaves_nuisance)
+    return [InferenceResult(entry, inference, rearranging) for inference in found]
+
+
+def _state_test(contrast: TestedContrast, entry: InferenceSpec, scheme: Scheme) -> PermutationTest:
+    """Put data, design, rearrangements and threshold together."""
+    assert entry.permutation is not None
+    statistic = contrast.test.statistic
+    tail = None if statistic.test == "F" else entry.tail
+    data = _find_data(contrast)
+    rank = scheme.interest.shape[1]
+    dof_effect, dof = (len(data) * n for n in (rank, len(scheme.interest) - rank - scheme.nuisance.shape[1]))
+    nominal = Statistic(statistic.test, statistic.value, None, None, float(dof_effect), float(dof))
+    try:
+        threshold = find_cluster_threshold(nominal, entry.cluster_forming, tail)
+    except ValueError as error:
+        raise SpecError(f"{entry.path}.ClusterThreshold", str(error)) from error
+    return PermutationTest(
+        data=data,
+        interest=scheme.interest,
+        nuisance=scheme.nuisance,
+        test=statistic.test,
+        rearrangements=list_rearrangements(scheme, entry),
+        mask=contrast.voxels.mask,
+        tail=tail,
+        levels=entry.permutation.levels,
+        connectivity=contrast.plan.node.settings.connectivity,
+        cluster_threshold=threshold,
+        extent_power=entry.permutation.extent_power,
+        height_power=entry.permutation.height_power,
+    )
+
+
+def _find_data(contrast: TestedContrast) -> NDArray[np.float32]:
+    """Return the maps, or the subjects' scores of each within direction, of shape (n_within, n_rows, n_voxels)."""
+    model, effects = contrast.model, contrast.data.effects
+    kept = contrast.voxels.mask[contrast.data.voxels.mask]
+    if model.error_term != "partitioned" or model.partition is None:
+        return (effects if kept.all() else effects[:, kept])[np.newaxis]
+    factored = model.partition.contrasts[contrast.index]
+    assert factored is not None  # of partitioned errors every contrast factors
+    rows = model.partition.design.layout.rows
+    scores = np.empty((factored.within.shape[1], len(rows), int(kept.sum())), dtype=np.float32)
+    for direction, weights in enumerate(factored.within.T):
+        scores[direction] = compute_subject_scores(effects, rows, weights)[:, kept]
+    return scores
+
+
+def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources) -> PermutationResult:
+    """Run a test from where an earlier run was stopped, if one was."""
+    label = contrast.model.contrasts[contrast.index].label
+    name = _name_test(test)
+    prepared = prepare(test, resources.allocate)
+    state = _load_state(prepared, resources.checkpoints.find(name))
+    n_left = len(state.is_done) - state.n_done
+    title = f"{contrast.plan.node.name}, {label}: rearrangements"
+    with resources.show_progress(title, n_left) as advance:
+        n_before = state.n_done
+
+        def report(n_done: int, _total: int) -> None:
+            nonlocal n_before
+            advance(n_done - n_before)
+            n_before = n_done
+
+        result = run_permutations(
+            prepared,
+            n_threads=resources.n_threads,
+            state=state,
+            report=report,
+            on_batch=lambda state: resources.checkpoints.keep(name, _store_state(state)),
+        )
+    resources.checkpoints.discard(name)
+    return result
+
+
+def _name_test(test: PermutationTest) -> str:
+    """Return a name for everything that the result of a test depends on."""
+    listed, exchanged = test.rearrangements, test.rearrangements.draw(0, min(test.rearrangements.n, 64))
+    return digest(
+        __version__,
+        np.__version__,
+        *(test.data, test.interest, test.nuisance, test.mask),
+        *(test.test, test.tail, test.levels, test.connectivity, test.cluster_threshold),
+        *(test.extent_power, test.height_power, listed.n, listed.n_distinct, *exchanged),
+    )
+
+
+def _store_state(state: PermutationState) -> dict[str, NDArray[Any]]:
+    maxima = {f"maxima {level}": values for level, values in state.maxima.items()}
+    return {"exceeding": state.exceeding, "is_done": state.is_done, **maxima}
+
+
+def _load_state(prepared: PreparedTest, stored: dict[str, NDArray[Any]] | None) -> PermutationState:
+    """Return the state of an earlier run, or a new one where there is none that fits."""
+    new = start_state(prepared)
+    if stored is None or set(stored) != set(_store_state(new)):
+        return new
+    for name, values in _store_state(new).items():
+        if stored[name].shape != values.shape or stored[name].dtype != values.dtype:
+            return new
+        values[...] = stored[name]
+    return new

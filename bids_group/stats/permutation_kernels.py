@@ -1,0 +1,199 @@
+"""The arithmetic of one batch of rearrangements: rearranged design -> scores -> heights -> maxima and counts.
+
+The design side is computed in float64 for the whole batch at once. The voxels are visited tile by tile: one matrix
+product makes the scores of all rearrangements of a batch, which are turned into heights and counted while they are in
+the processor's cache. All shapes are fixed: a batch that is not full is padded, so that the rounding of a
+rearrangement depends on its number alone. (In some BLAS kernels it also depends on the row of the product.)
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# A multiple of the 12 and 16 rows that the kernels of BLAS take at once; a tile of scores (0.4 MB) stays in the cache
+# of one core, and the heights of a batch of 230,000 voxels fit in 88 MB.
+BATCH, TILE = 96, 1024
+# A rearranged direction of interest of which no more than this part of the sum of squares lies outside the nuisance
+# is nuisance: what is left of it keeps 8 of float64's 16 digits, and is float32 afterwards.
+DEGENERATE_PART = 1e-8
+# Squared correlations are known to float32's rounding, so that no smaller part can be told to be unexplained.
+SMALLEST_UNEXPLAINED = np.finfo(np.float32).eps
+# Maxima are exact in any order, so the loop over voxels may be vectorised; sums are left as they are written.
+MAXIMUM_IN_ANY_ORDER = {"nnan", "nsz"}
+ONE = np.float32(1.0)
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+
+def rearrange_interest(
+    interest: Floats, nuisance: Floats, sources: NDArray[np.int64], signs: NDArray[np.int8], *, first_row: int = 0
+) -> Singles:
+    """Rearrange the rows of the interest, and make it orthonormal and orthogonal to the nuisance again.
+
+    ``X = R_N S P U`` and ``U* = X (X'X)^(-1/2)``: of all orthonormal bases of its span the one closest to ``X``, so
+    that the sign of a single direction is kept. Where ``X`` has lost rank, ``U*`` is 0.
+
+    Parameters
+    ----------
+    interest : ndarray of float64, shape (n_rows, r)
+        ``U``, orthonormal.
+    nuisance : ndarray of float64, shape (n_rows, k)
+        ``N``, orthonormal and orthogonal to ``U``.
+    sources : ndarray of int64, shape (m, n_rows)
+        Row i of a rearrangement comes from row ``sources[i]``.
+    signs : ndarray of int8, shape (m, n_rows)
+        1 or -1.
+    first_row : int
+        Where in the batch they begin; ``first_row + m <= BATCH``.
+
+    Returns
+    -------
+    ndarray of float32, shape (r, BATCH, n_rows)
+        0 in the rows of the batch that are not used.
+
+    References
+    ----------
+    Winkler et al. 2014, table 2 (Smith; Dekker); Löwdin 1950, on symmetric orthogonalisation.
+    """
+    n_rows, rank = interest.shape
+    rearranged = np.zeros((BATCH, rank, n_rows))
+    rearranged[first_row : first_row + len(sources)] = (interest.T[:, sources] * signs).swapaxes(0, 1)
+    flat = rearranged.reshape(-1, n_rows)
+    flat -= (flat @ nuisance) @ nuisance.T
+    values, vectors = np.linalg.eigh(rearranged @ rearranged.swapaxes(1, 2))
+    has_rank = values[:, 0] > DEGENERATE_PART
+    scale = 1.0 / np.sqrt(np.where(has_rank[:, None], values, 1.0))
+    whitening = (vectors * scale[:, None, :]) @ vectors.swapaxes(1, 2)
+    whitening[~has_rank] = 0.0
+    return np.ascontiguousarray((whitening @ rearranged).swapaxes(0, 1), dtype=np.float32)
+
+
+def score_tile(designs: Singles, tile: Singles, scores: Singles, product: Singles) -> None:
+    """Compute the correlation of the voxels of a tile with each rearrangement, or its square where there are several.
+
+    ``rho = U*'Y``; with several directions or stacks of data the sum of their squares, ``R2``.
+
+    Parameters
+    ----------
+    designs : ndarray of float32, shape (r, BATCH, n_rows)
+        ``U*``, of `rearrange_interest`.
+    tile : ndarray of float32, shape (n_within, n_rows, TILE)
+        ``Y``, of unit sum of squares at each voxel.
+    scores : ndarray of float32, shape (BATCH, TILE)
+        Filled with rho (signed) if r = n_within = 1, else with R2.
+    product : ndarray of float32, shape (BATCH, TILE)
+        Scratch.
+    """
+    if len(designs) == len(tile) == 1:
+        np.matmul(designs[0], tile[0], out=scores)
+        return
+    scores.fill(0.0)
+    for stack in tile:
+        for design in designs:
+            np.matmul(design, stack, out=product)
+            add_squares(product, scores)
+
+
+@njit(nogil=True)
+def add_squares(values: Singles, total: Singles) -> None:
+    """Add the squares of values to a total.
+
+    Parameters
+    ----------
+    values, total : ndarray of float32, shape (BATCH, TILE)
+    """
+    for row in range(values.shape[0]):
+        for voxel in range(values.shape[1]):
+            total[row, voxel] += values[row, voxel] * values[row, voxel]
+
+
+@njit(nogil=True)
+def convert_to_t(scores: Singles, heights: Singles, column: int, n_voxels: int, dof: float) -> None:
+    """Turn correlations into t.
+
+    ``t = rho sqrt(dof / (1 - rho^2))``.
+
+    Parameters
+    ----------
+    scores : ndarray of float32, shape (BATCH, TILE)
+    heights : ndarray of float32, shape (BATCH, n_columns)
+        Filled from `column` on. Not the scores themselves: the loop would not be vectorised.
+    column, n_voxels : int
+        Where the tile's voxels begin among the columns, and how many there are.
+    dof : float
+        Of the error.
+    """
+    single_dof = np.float32(dof)
+    smallest = np.float32(SMALLEST_UNEXPLAINED)
+    for row in range(scores.shape[0]):
+        for voxel in range(n_voxels):
+            rho = scores[row, voxel]
+            unexplained = max((ONE - rho) * (ONE + rho), smallest)
+            heights[row, column + voxel] = rho * np.sqrt(single_dof / unexplained)
+
+
+@njit(nogil=True)
+def convert_to_f(scores: Singles, heights: Singles, column: int, n_voxels: int, dof_ratio: float) -> None:
+    """Turn explained parts of the sum of squares into F.
+
+    ``F = (R2 / dof1) / ((1 - R2) / dof2)``.
+
+    Parameters
+    ----------
+    scores : ndarray of float32, shape (BATCH, TILE)
+    heights : ndarray of float32, shape (BATCH, n_columns)
+        Filled from `column` on. Not the scores themselves: the loop would not be vectorised.
+    column, n_voxels : int
+        Where the tile's voxels begin among the columns, and how many there are.
+    dof_ratio : float
+        ``dof2 / dof1``, of the error over that of the effect.
+    """
+    ratio = np.float32(dof_ratio)
+    smallest = np.float32(SMALLEST_UNEXPLAINED)
+    for row in range(scores.shape[0]):
+        for voxel in range(n_voxels):
+            explained = scores[row, voxel]
+            heights[row, column + voxel] = ratio * explained / max(ONE - explained, smallest)
+
+
+@njit(nogil=True, fastmath=MAXIMUM_IN_ANY_ORDER)
+def tally(
+    heights: Singles,
+    column: int,
+    rows: tuple[int, int],
+    tied: Singles,
+    above: NDArray[np.int32],
+    below: NDArray[np.int32],
+    largest: Singles,
+    smallest: Singles,
+    two_sided: bool,
+) -> None:
+    """Update the maxima of the rearrangements, and at each voxel how many reach what was observed.
+
+    Parameters
+    ----------
+    heights : ndarray of float32, shape (BATCH, n_columns)
+    column : int
+        Where the tile's voxels begin among the columns.
+    rows : (int, int)
+        First and last + 1 of the batch's rows that are used.
+    tied : ndarray of float32, shape (n_tile_voxels,)
+        The least height that counts as one that reaches the observed.
+    above, below : ndarray of int32, shape (n_tile_voxels,)
+        Raised by how many heights, and by how many of the negated heights, are at least `tied`.
+    largest, smallest : ndarray of float32, shape (BATCH,)
+        Of the heights so far.
+    two_sided : bool
+        Whether the absolute values of the heights are meant throughout.
+    """
+    for row in range(rows[0], rows[1]):
+        high, low = largest[row], smallest[row]
+        for voxel in range(tied.shape[0]):
+            height = heights[row, column + voxel]
+            height = abs(height) if two_sided else height
+            high = max(high, height)
+            low = min(low, height)
+            above[voxel] += np.int32(height >= tied[voxel])
+            below[voxel] += np.int32(-height >= tied[voxel])
+        largest[row], smallest[row] = high, low
