@@ -5,7 +5,9 @@ from numpy.typing import NDArray
 
 from benchmarks.contest import Stopwatch, compete
 from benchmarks.study import load_study
-from bids_group.inputs.images import check_grids, load_group, read_mask, to_volume
+from bids_group.inputs.images import check_grids, read_mask, to_volume
+from bids_group.inputs.loading import load_group
+from bids_group.inputs.map_sources import MapFile
 from bids_group.stats.glm import Statistic, compute_p, compute_statistic, compute_z, fit_glm
 
 
@@ -21,7 +23,7 @@ def run_ours(watch: Stopwatch) -> dict[str, NDArray[np.float64]]:
     with watch.time("read"):
         grid = check_grids(study.maps)
         mask = read_mask([study.mask], grid, study.maps[0])
-        data = load_group(study.maps, grid, given_mask=mask)
+        data = load_group([MapFile(path, path.name) for path in study.maps], grid, given_mask=mask)
     with watch.time("fit"):
         fit = fit_glm(data.effects, study.design_matrix, [contrast.weights for contrast in study.contrasts])
     statistics = {}

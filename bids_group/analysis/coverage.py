@@ -25,7 +25,8 @@ from bids_group.inputs.error_terms import (
     factor_map_weights,
     weigh_maps,
 )
-from bids_group.inputs.images import AnalysedVoxels, GroupData
+from bids_group.inputs.images import AnalysedVoxels
+from bids_group.inputs.loading import GroupData
 from bids_group.inputs.plan import ModelPlan, NodePlan, Partition
 from bids_group.stats.coverage import CoveragePattern, Places, find_patterns, join_statistics, join_voxels
 from bids_group.stats.partitioned import SphericityEstimate

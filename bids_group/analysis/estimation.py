@@ -10,7 +10,9 @@ from bids_group.errors import SpecError
 from bids_group.inputs.error_terms import SubjectContrast
 from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.plan import ModelPlan, NodePlan, Partition
+from bids_group.outputs.results import Heterogeneous
 from bids_group.stats.glm import Fit, Statistic, compute_statistic, fit_glm
+from bids_group.stats.meta_analysis import compute_meta_statistic, fit_meta
 from bids_group.stats.partitioned import (
     PartitionedFit,
     SphericityEstimate,
@@ -42,6 +44,8 @@ class Estimate:
     variance_ratio : ndarray of float64, shape (n_voxels,), or None
         The contrast's own error variance over the pooled one.
     smoothness : Smoothness or None
+    heterogeneous : Heterogeneous or None
+        Of a meta-analysis.
     """
 
     statistic: Statistic
@@ -49,6 +53,7 @@ class Estimate:
     spread: Floats | None = None
     variance_ratio: Floats | None = None
     smoothness: Smoothness | None = None
+    heterogeneous: Heterogeneous | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,11 @@ class FittedVoxels:
 
 
 def fit_voxels(
-    plan: NodePlan, model: ModelPlan, effects: NDArray[np.float32], voxels: AnalysedVoxels | None = None
+    plan: NodePlan,
+    model: ModelPlan,
+    effects: NDArray[np.float32],
+    voxels: AnalysedVoxels | None = None,
+    variances: NDArray[np.float32] | None = None,
 ) -> FittedVoxels:
     """Fit the design to voxels that have all of its maps, and compute each contrast's statistic.
 
@@ -86,12 +95,16 @@ def fit_voxels(
         Finite.
     voxels : AnalysedVoxels or None
         Where they are, for random field theory; None where there is none, because degrees of freedom differ.
+    variances : ndarray of float32, shape (n_rows, n_voxels), or None
+        Of the effects, for a meta-analysis.
 
     Raises
     ------
     SpecError
         If a variance group has too few maps.
     """
+    if variances is not None:
+        return _fit_meta(plan, model, effects, variances)
     if model.error_term == "partitioned":
         return _fit_partitioned(plan, model, effects, voxels)
     if model.variance_groups is not None:
@@ -144,6 +157,21 @@ def _fit_partitioned(
             smoothness = _estimate_smoothness(scores, factored.basis, restricted.fit.residual_ss, voxels, kept)
         spread = find_score_sd(model.partition.design, factored, restricted)
         estimates.append(Estimate(statistic, epsilon, spread, smoothness=smoothness))
+    return FittedVoxels(kept, tuple(estimates))
+
+
+def _fit_meta(
+    plan: NodePlan, model: ModelPlan, effects: NDArray[np.float32], variances: NDArray[np.float32]
+) -> FittedVoxels:
+    weights = [contrast.weights for contrast in model.contrasts]
+    design = model.design.matrix.to_numpy()
+    fit = fit_meta(effects, variances, design, weights, method=plan.node.settings.heterogeneity)
+    kept = ~fit.find_unfitted()
+    fit = fit.restrict(kept)
+    found = Heterogeneous(fit.tau2, fit.i2, int(np.count_nonzero(~fit.converged)))
+    estimates = [
+        Estimate(compute_meta_statistic(fit, i, one.test), heterogeneous=found) for i, one in enumerate(model.contrasts)
+    ]
     return FittedVoxels(kept, tuple(estimates))
 
 

@@ -11,7 +11,8 @@ from bids_group.analysis.estimation import Estimate, FittedVoxels, fit_voxels
 from bids_group.analysis.measures import measure_effect
 from bids_group.column_space import decompose
 from bids_group.errors import DataError
-from bids_group.inputs.images import AnalysedVoxels, GroupData
+from bids_group.inputs.images import AnalysedVoxels
+from bids_group.inputs.loading import GroupData
 from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.outputs.quality import find_flags, list_quality
 from bids_group.outputs.results import ContrastTest
@@ -58,7 +59,7 @@ def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
     if data.voxels.min_coverage < 1:
         found, voxels = fit_patterns(plan, model, data)
     else:
-        found, voxels = fit_voxels(plan, model, data.effects, data.voxels), data.voxels
+        found, voxels = fit_voxels(plan, model, data.effects, data.voxels, data.variances), data.voxels
     voxels = _leave_out_constant(model, voxels, found.kept)
     fitted = FittedModel(
         voxels,
@@ -71,8 +72,9 @@ def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
 
 def _describe_contrast(model: ModelPlan, found: FittedVoxels, estimate: Estimate) -> ContrastTest:
     statistic, epsilon, ratio = estimate.statistic, estimate.epsilon, estimate.variance_ratio
-    # Welch's tests have no single SD that an effect could be measured by.
-    effect_size = None if model.variance_groups is not None else measure_effect(statistic, estimate.spread)
+    # Welch's tests and meta-analyses have no single SD that an effect could be measured by.
+    has_none = model.variance_groups is not None or estimate.heterogeneous is not None
+    effect_size = None if has_none else measure_effect(statistic, estimate.spread)
     if epsilon is not None:
         statistic = replace(statistic, dof_effect=epsilon * statistic.dof_effect, dof=epsilon * statistic.dof)
     return ContrastTest(
@@ -82,6 +84,7 @@ def _describe_contrast(model: ModelPlan, found: FittedVoxels, estimate: Estimate
         smoothness=estimate.smoothness,
         effect_size=effect_size,
         n_subjects=found.n_subjects,
+        heterogeneous=estimate.heterogeneous,
     )
 
 

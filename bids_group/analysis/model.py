@@ -11,8 +11,9 @@ from bids_group.analysis.permuting import Resources, TestedContrast, permute_con
 from bids_group.errors import SpecError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.entries import selects
-from bids_group.inputs.images import AnalysedVoxels, GroupData, load_group, read_mask
+from bids_group.inputs.images import AnalysedVoxels, read_mask
 from bids_group.inputs.inference_spec import InferenceSpec
+from bids_group.inputs.loading import GroupData, load_group
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.storage import Allocate
@@ -41,14 +42,14 @@ def load_maps(
     report_progress: Callable[[], object],
 ) -> GroupData:
     """Read the maps of a model within its masks."""
-    paths = list_map_paths(model)
-    given = read_mask(masks, grid, paths[0]) if masks else None
+    given = read_mask(masks, grid, list_map_paths(model)[0]) if masks else None
     return load_group(
-        paths,
+        list(model.rows["source"]),
         grid,
         given_mask=given,
         min_coverage=plan.node.settings.min_coverage,
         smoothing_fwhm=plan.node.settings.smoothing_fwhm,
+        with_variances=plan.node.model_type == "meta",
         n_threads=n_threads,
         allocate=allocate,
         report_progress=report_progress,
@@ -122,8 +123,17 @@ def assemble_result(
             *_find_data_warnings(model, fitted.voxels),
             *find_quality_warnings(fitted.quality),
             *_find_error_warnings(contrasts, fitted),
+            *_find_meta_warnings(contrasts),
         ),
     )
+
+
+def _find_meta_warnings(contrasts: tuple[ContrastResult, ...]) -> list[str]:
+    """Say where the variance between subjects could not be found."""
+    counts = [one.test.heterogeneous.n_voxels_not_converged for one in contrasts if one.test.heterogeneous is not None]
+    if not counts or counts[0] == 0:
+        return []
+    return [f"in {counts[0]} voxels the search for the variance between subjects did not end; the last value is taken"]
 
 
 def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:

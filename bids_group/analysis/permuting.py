@@ -12,8 +12,9 @@ from bids_group import __version__
 from bids_group.analysis.rearranging import Scheme, choose_scheme, list_rearrangements
 from bids_group.checkpoints import Checkpoints, digest
 from bids_group.errors import SpecError
-from bids_group.inputs.images import AnalysedVoxels, GroupData
+from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.inference_spec import InferenceSpec
+from bids_group.inputs.loading import GroupData
 from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.storage import Allocate
 from bids_group.outputs.results import ContrastTest, InferenceResult, Rearranging

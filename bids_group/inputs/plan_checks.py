@@ -81,6 +81,7 @@ def check_meta_analysis(node: NodeSpec, rows: pd.DataFrame, error_term: ErrorTer
     for key, is_asked in (
         ("VarianceGroups", node.settings.variance_groups is not None),
         ("MinCoverage", node.settings.min_coverage < 1),
+        ("SmoothingFWHM", node.settings.smoothing_fwhm > 0),
     ):
         if is_asked:
             raise SpecError(f"{node.settings.path}.{key}", "not possible with the type 'meta'; take the key out")

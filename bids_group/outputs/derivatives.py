@@ -78,6 +78,8 @@ def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:
     }
     if (size := result.test.effect_size) is not None:
         values |= dict(zip(EFFECT_SIZE_MAPS[size.measure], (size.value, size.lower, size.upper), strict=True))
+    if (spread := result.test.heterogeneous) is not None:
+        values |= {"tau2": spread.tau2, "i2": spread.i2}
     for stat in list_statmaps(result):
         name = writer.model.names.statmap(result.contrast.label, stat)
         described = describe_statmap(writer.model, result, stat)

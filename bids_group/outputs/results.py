@@ -80,6 +80,25 @@ def label_inference(spec: InferenceSpec) -> str:
 
 
 @dataclass(frozen=True)
+class Heterogeneous:
+    """How far the effects of a meta-analysis differ beyond their known variances.
+
+    Attributes
+    ----------
+    tau2 : ndarray of float64, shape (n_voxels,)
+        Variance between subjects, in the squared units of the effects.
+    i2 : ndarray of float64, shape (n_voxels,)
+        Its share of the variance of a typical map.
+    n_voxels_not_converged : int
+        Voxels in which the search for tau2 ran out of iterations.
+    """
+
+    tau2: NDArray[np.float64]
+    i2: NDArray[np.float64]
+    n_voxels_not_converged: int
+
+
+@dataclass(frozen=True)
 class ContrastTest:
     """The statistic of a contrast, and what was found out about its error.
 
@@ -96,6 +115,8 @@ class ContrastTest:
         Cohen's d or partial eta squared, with its confidence interval; None where there is none.
     n_subjects : ndarray of int64, shape (n_voxels,), or None
         The subjects whose maps the test of a voxel used; None where they are all of them.
+    heterogeneous : Heterogeneous or None
+        Of a meta-analysis.
     """
 
     statistic: Statistic
@@ -104,6 +125,7 @@ class ContrastTest:
     smoothness: Smoothness | None = None
     effect_size: EffectSize | None = None
     n_subjects: NDArray[np.int64] | None = None
+    heterogeneous: Heterogeneous | None = None
 
     @property
     def dof(self) -> tuple[float, ...]:
@@ -205,6 +227,7 @@ def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
         *stats,
         *(name for name, values in own.items() if values is not None),
         *(EFFECT_SIZE_MAPS[size.measure] if size is not None else ()),
+        *(("tau2", "i2") if result.test.heterogeneous is not None else ()),
     )
 
 

@@ -24,6 +24,8 @@ _STATMAP_TEXTS = {
     "etasq": ("Partial eta squared, r1 F / (r1 F + r2)", "ratio"),
     "etasqlower": ("Lower bound of the 95% confidence interval of partial eta squared (noncentral F)", "ratio"),
     "etasqupper": ("Upper bound of the 95% confidence interval of partial eta squared (noncentral F)", "ratio"),
+    "tau2": ("Variance between subjects beyond their maps' known variances ({heterogeneity})", "square of the unit"),
+    "i2": ("Share of the variance of a typical map that is between subjects (Higgins & Thompson 2002)", "ratio"),
     "dof": ("Degrees of freedom of the error ({source})", "degrees of freedom"),
     "n": ("Subjects whose maps the test of the voxel used", "subjects"),
     "p": ("Uncorrected p, {sides}; 1 outside the analysis mask, at least {smallest:.2g}", "probability"),
@@ -70,10 +72,15 @@ def describe_statmap(model: ModelResult, result: ContrastResult, stat: str) -> d
     """Describe an unthresholded map of a contrast."""
     text, units = _STATMAP_TEXTS[stat]
     sides = "two-sided" if result.contrast.test == "t" else "upper tail"
-    sphericity = model.node.settings.sphericity
-    source = "Welch-Satterthwaite" if model.node.settings.variance_groups else "of the maps that the voxel has"
+    settings = model.node.settings
+    source = "Welch-Satterthwaite" if settings.variance_groups else "of the maps that the voxel has"
     text = text.format(
-        test=result.contrast.test, sides=sides, smallest=SMALLEST_P, sphericity=sphericity, source=source
+        test=result.contrast.test,
+        sides=sides,
+        smallest=SMALLEST_P,
+        sphericity=settings.sphericity,
+        heterogeneity=settings.heterogeneity,
+        source=source,
     )
     return {
         "Description": f"{text} (contrast {result.contrast.name})",
@@ -90,7 +97,7 @@ def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]
         "Contrast": result.contrast.name,
         "Statistic": test.statistic.test,
         "DegreesOfFreedom": [int(value) if value == int(value) else value for value in test.dof],
-        "Model": "ordinary least squares",
+        "Model": describe_model_type(model),
         **({"SmoothingFwhmMm": fwhm} if (fwhm := model.node.settings.smoothing_fwhm) else {}),
         "ErrorTerm": describe_error_term(model),
         "ContrastWeights": [
@@ -120,8 +127,17 @@ def _describe_coverage(model: ModelResult, test: ContrastTest) -> dict[str, Any]
     return described
 
 
+def describe_model_type(model: ModelResult) -> str:
+    """Say in words how the design is fitted."""
+    if model.node.model_type == "glm":
+        return "ordinary least squares"
+    return f"random-effects meta-analysis, variance between subjects by {model.node.settings.heterogeneity}"
+
+
 def describe_error_term(model: ModelResult) -> str:
     """Say in words which error the effects are tested against."""
+    if model.node.model_type == "meta":
+        return "each map's known variance plus the variance between subjects, scaled as Knapp and Hartung do"
     if model.node.settings.variance_groups is not None:
         name = model.node.settings.variance_groups
         return f"a residual variance for each level of {name} (Welch), with Welch-Satterthwaite degrees of freedom"

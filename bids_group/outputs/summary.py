@@ -37,6 +37,8 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "Sphericity": node.settings.sphericity,
         "SmoothingFwhmMm": node.settings.smoothing_fwhm,
         "VarianceGroups": node.settings.variance_groups,
+        "ModelType": node.model_type,
+        "Heterogeneity": node.settings.heterogeneity if node.model_type == "meta" else None,
         "PooledEpsilon": model.epsilon,
         "X": list(node.terms) or None,
         "Formula": node.formula.text if node.formula else None,

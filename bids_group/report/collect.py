@@ -162,6 +162,7 @@ class ModelRecord:
     sphericity: str
     smoothing_fwhm: float
     variance_groups: str | None
+    heterogeneity: str | None
     pooled_epsilon: float | None
     warnings: tuple[str, ...]
     contrasts: tuple[ContrastRecord, ...]
@@ -329,6 +330,7 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         sphericity=record["Sphericity"],
         smoothing_fwhm=record["SmoothingFwhmMm"],
         variance_groups=record["VarianceGroups"],
+        heterogeneity=record["Heterogeneity"],
         pooled_epsilon=record["PooledEpsilon"],
         warnings=tuple(record["Warnings"]),
         contrasts=tuple(_collect_contrast(folder, contrast) for contrast in record["Contrasts"]),

@@ -25,6 +25,7 @@ PERMUTATION_WORDS = {
 LEVEL_SYMBOLS = {"none": "p", "fdr": "q", "uncorrected": "p"}
 UNIT_WORDS = {"voxels": "extent", "mass": "mass", "TFCE": "TFCE"}
 SPHERICITY_WORDS = {"greenhouse-geisser": "Greenhouse-Geisser", "huynh-feldt": "Huynh-Feldt", "none": "none"}
+HETEROGENEITY_WORDS = {"reml": "restricted maximum likelihood", "dersimonian-laird": "DerSimonian and Laird"}
 NEIGHBOUR_WORDS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
 MAP_WORDS = {
     "effect": "effect",
@@ -41,6 +42,9 @@ MAP_WORDS = {
     "etasqlower": "its lower bound",
     "etasqupper": "its upper bound",
     "dof": "degrees of freedom",
+    "n": "subjects in the test",
+    "tau2": "variance between subjects",
+    "i2": "its share of the variance",
 }
 FILE_WORDS = {
     "map": "surviving statistic",
@@ -315,6 +319,11 @@ def describe_error(model: ModelRecord) -> str:
         return f"one error term pooled over all conditions, which assumes compound symmetry{epsilon}"
     if model.error_term == "partitioned":
         return "an error term of its own for each contrast, from the scores of the subjects (partitioned)"
+    if model.heterogeneity is not None:
+        estimator = HETEROGENEITY_WORDS[model.heterogeneity]
+        return (
+            f"each map's known variance plus the variance between subjects ({estimator}), with Knapp and Hartung's scale"
+        )
     if model.variance_groups is not None:
         return f"a residual variance for each level of {model.variance_groups} (Welch)"
     return "the residuals of the model"

@@ -11,7 +11,8 @@ from statsmodels.stats.anova import AnovaRM
 
 from bids_group.analysis.fitting import fit_model
 from bids_group.errors import DataError
-from bids_group.inputs.images import AnalysedVoxels, GroupData
+from bids_group.inputs.images import AnalysedVoxels
+from bids_group.inputs.loading import GroupData
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import plan_node
 from bids_group.inputs.query import InputTable

@@ -10,17 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_group.errors import DataError, MissingInputError
-from bids_group.inputs.images import (
-    check_grids,
-    compact_columns,
-    count_needed,
-    load_group,
-    read_mask,
-    to_volume,
-)
+from bids_group.inputs import loading
+from bids_group.inputs.images import check_grids, read_mask, to_volume
+from bids_group.inputs.loading import compact_columns, count_needed
+from bids_group.inputs.map_sources import CombinedMap, MapFile
 from bids_group.inputs.nifti import open_map, read_values
 from bids_group.inputs.storage import open_storage
 from tests.builders import AFFINE, write_map
+
+
+def load_group(paths, grid, **options):
+    return loading.load_group([MapFile(path, path.name) for path in paths], grid, **options)
+
 
 SHAPE = (4, 3, 2)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -116,6 +117,24 @@ def test_maps_in_a_file_are_the_maps_in_memory_and_no_file_is_left(folder, seed)
         assert isinstance(in_file.effects, np.memmap)
         np.testing.assert_array_equal(in_file.effects, in_memory.effects)
     assert not list((folder / "work").iterdir())
+
+
+def test_combined_maps_and_their_variances_fill_rows(tmp_path):
+    rng = np.random.default_rng(2)
+    effects = rng.standard_normal((4, *SHAPE)).astype(np.float32)
+    variances = rng.uniform(1, 2, (4, *SHAPE)).astype(np.float32)
+    variances[2, 0, 0, 0] = 0.0  # no variance: missing
+    files = [
+        MapFile(write_map(tmp_path / f"e{i}.nii", e), "", variance=MapFile(write_map(tmp_path / f"v{i}.nii", v), ""))
+        for i, (e, v) in enumerate(zip(effects, variances, strict=True))
+    ]
+    means = [CombinedMap(tuple(files[i : i + 2]), np.full((2, 1), 0.5), np.ones(1)) for i in (0, 2)]
+    data = loading.load_group(means, check_grids([files[0].path]), with_variances=True)
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[0, 0, 0] = False
+    np.testing.assert_array_equal(data.voxels.mask, mask)
+    np.testing.assert_allclose(data.effects, effects.reshape(2, 2, *SHAPE).mean(axis=1)[:, mask], rtol=1e-6)
+    np.testing.assert_allclose(data.variances, variances.reshape(2, 2, *SHAPE).sum(axis=1)[:, mask] / 4, rtol=1e-6)
 
 
 @given(SEEDS)
