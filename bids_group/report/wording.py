@@ -221,11 +221,14 @@ def describe_threshold(inference: InferenceRecord) -> str:
     unit, value = inference.threshold_unit, abs(inference.threshold)
     if unit in UNIT_WORDS:
         return f"{UNIT_WORDS[unit]} > {format_plain(value) if unit == 'voxels' else format_number(value)}"
+    # A permutation threshold is itself one of the null distribution's values, and must be exceeded.
+    is_exceeded = inference.permutation is not None and inference.permutation["Level"] == "voxel"
+    above, below = (">", "<") if is_exceeded else ("≥", "≤")
     if inference.tail == "two-sided":
-        return f"|{unit}| ≥ {format_number(value)}"
+        return f"|{unit}| {above} {format_number(value)}"
     if inference.tail == "negative":
-        return f"{unit} ≤ -{format_number(value)}"
-    return f"{unit} ≥ {format_number(inference.threshold)}"
+        return f"{unit} {below} -{format_number(value)}"
+    return f"{unit} {above} {format_number(inference.threshold)}"
 
 
 def describe_threshold_z(inference: InferenceRecord) -> str:

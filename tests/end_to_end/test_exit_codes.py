@@ -172,8 +172,8 @@ def test_other_analysis_level_ends_with_17(fail, study):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--n-permutations", "100"],
-        ["--random-seed", "0"],
+        ["--n-permutations", "1"],
+        ["--random-seed", "-1"],
         ["--dask-scheduler", "tcp://host:1"],
         ["--slurm"],
         ["--reports-only"],

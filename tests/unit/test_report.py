@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -17,7 +18,7 @@ from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import figures, naming
 from bids_group.report.build import build_report
 from bids_group.report.collect import InferenceRecord
-from bids_group.report.wording import describe_threshold
+from bids_group.report.wording import describe_permutation, describe_threshold
 
 HOSTILE = "<script>alert('04')</script>"
 CONDITIONS = ("IniFF", "ImmFF", "DelFF", "IniUF", "ImmUF", "DelUF", "IniSF", "ImmSF", "DelSF")
@@ -146,7 +147,7 @@ def make_model(names, node, input_contrast):
             "File": names.mask, "Voxels": 54321, "VoxelSizeMm": [3, 3, 3.5], "VolumeMl": 1458.4, "VoxelsMissing": 12, "VoxelsConstant": 0,
             "Source": "voxels finite and non-zero in all 36 maps",
         },
-        "Connectivity": 6, "Sphericity": "greenhouse-geisser", "SmoothingFwhmMm": 6.0, "VarianceGroups": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
+        "Connectivity": 6, "Sphericity": "greenhouse-geisser", "SmoothingFwhmMm": 6.0, "VarianceGroups": None, "Heterogeneity": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
     }  # fmt: skip
 
 
@@ -365,8 +366,39 @@ def test_an_analysis_without_brain_figures_still_has_a_report(tmp_path):
     ],
 )
 def test_a_threshold_is_written_as_its_tail_reads_it(tail, threshold, unit, words):
-    inference = InferenceRecord(
-        label="uncorrected", correction="none", alpha=0.001, tail=tail, threshold=threshold, threshold_unit=unit, threshold_z=None,
-        cluster_extent=0, cluster_threshold=None, smoothness_fwhm=None, removed_clusters=0, removed_voxels=0, n_voxels=1, n_clusters=1, peak=None, files={}, figures={}, clusters=None,
+    assert describe_threshold(make_record(tail=tail, threshold=threshold, threshold_unit=unit)) == words
+
+
+def make_record(**changes):
+    record = InferenceRecord(
+        label="uncorrected", correction="none", alpha=0.05, tail="two-sided", threshold=3.3734, threshold_unit="t", threshold_z=None,
+        cluster_extent=0, cluster_threshold=None, permutation=None, smoothness_fwhm=None, removed_clusters=0, removed_voxels=0, n_voxels=1, n_clusters=1, peak=None, files={}, figures={}, clusters=None,
     )  # fmt: skip
-    assert describe_threshold(inference) == words
+    return replace(record, **changes)
+
+
+PERMUTATION = {
+    "Level": "voxel", "Permutations": 10000, "Exhaustive": False, "ExactTest": False, "Seed": 7, "Rearrangement": "sign flips of subjects",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("level", "changes", "threshold", "words"),
+    [
+        ("voxel", {}, "|t| > 3.37", "10,000 random sign flips of subjects (seed 7)"),
+        ("voxel", {"Exhaustive": True, "Permutations": 256, "ExactTest": True}, "|t| > 3.37", "all 256 distinct sign flips of subjects; an exact test"),
+        ("cluster-size", {}, "extent > 3.4", "10,000 random sign flips of subjects (seed 7); clusters above |t| = 3.10"),
+        ("tfce", {"TfceExtentPower": 0.5, "TfceHeightPower": 2.0}, "TFCE > 3.37", "10,000 random sign flips of subjects (seed 7); TFCE with E = 0.5, H = 2"),
+    ],
+)  # fmt: skip
+def test_a_permutation_test_is_described_as_it_was_done(level, changes, threshold, words):
+    units = {"cluster-size": "voxels", "tfce": "TFCE"}
+    facts = {**PERMUTATION, **changes, "Level": level}
+    record = make_record(correction="permutation", permutation=facts, threshold_unit=units.get(level, "t"), cluster_threshold=3.1)
+    assert describe_threshold(record) == threshold
+    assert describe_permutation(record, "t") == words
+
+
+def test_uncorrected_permutation_p_have_no_single_threshold():
+    record = make_record(correction="permutation", permutation={**PERMUTATION, "Level": "uncorrected"}, threshold=None)
+    assert describe_threshold(record) == "each voxel's own"
