@@ -101,7 +101,7 @@ def _measure_maps(model: ModelPlan, data: GroupData, fitted: FittedModel) -> pd.
         model.rows,
         measured,
         find_flags(measured, groups),
-        missing=data.voxels.missing,
+        voxels=data.voxels,
         peak_t_without=_delete_maps_at_peak(model, data, fitted),
     )
 

@@ -26,6 +26,8 @@ class AnalysedVoxels:
     grid : Grid
     missing : ndarray of int64, shape (n_rows,)
         Voxels of the search volume (of the fullest map where no mask is given) that each map lacks.
+    finite_share, zero_share : ndarray of float64, shape (n_rows,)
+        Of the voxels of the grid, or of the given mask, how many are finite, and how many 0, in each map.
     n_voxels_missing : int
         Voxels of the search volume left out because a map lacks them, or more maps than allowed; 0 without a given
         mask.
@@ -42,6 +44,8 @@ class AnalysedVoxels:
     mask: NDArray[np.bool_]
     grid: Grid
     missing: NDArray[np.int64]
+    finite_share: NDArray[np.float64]
+    zero_share: NDArray[np.float64]
     n_voxels_missing: int
     n_voxels_constant: int = 0
     min_coverage: float = 1.0
@@ -89,7 +93,7 @@ def check_grids(paths: Sequence[Path]) -> Grid:
     for path, grid in zip(paths, grids, strict=True):
         if grid.differs_from(grids[0]):
             raise DataError(describe_grid_difference(path, grid, paths[0], grids[0]))
-    return grids[0]
+    return replace(grids[0], odd_file=next((grid.odd_file for grid in grids if grid.odd_file), None))
 
 
 def describe_grid_difference(path: Path, grid: Grid, reference: Path, other: Grid) -> str:

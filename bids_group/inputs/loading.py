@@ -95,6 +95,7 @@ def load_group(
     matrices = [allocate((n_rows, int(candidates.sum()))) for _ in first]
     n_present = np.zeros(matrices[0].shape[1], dtype=np.int32)
     counts = np.zeros(n_rows, dtype=np.int64)
+    finite_share, zero_share = np.zeros((2, n_rows))
     lock = Lock()
 
     def fill(row: int) -> None:
@@ -104,7 +105,9 @@ def load_group(
         for matrix, values in zip(matrices, maps, strict=True):
             matrix[row] = values[candidates]
             matrix[row, ~here] = np.nan
-        counts[row] = np.count_nonzero(present if given_mask is None else present[given_mask])
+        searched = maps[0] if given_mask is None else maps[0][given_mask]
+        finite_share[row], zero_share[row] = np.isfinite(searched).mean(), (searched == 0).mean()
+        counts[row] = np.count_nonzero(_is_present(searched))
         with lock:
             np.add(n_present, here, out=n_present)
         report_progress()
@@ -120,6 +123,8 @@ def load_group(
         mask=to_volume(kept, candidates),
         grid=grid,
         missing=n_search - counts,
+        finite_share=finite_share,
+        zero_share=zero_share,
         n_voxels_missing=0 if given_mask is None else n_search - int(kept.sum()),
         min_coverage=min_coverage,
         complete=to_volume(n_present == n_rows, candidates) if n_needed < n_rows else None,

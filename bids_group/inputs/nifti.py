@@ -31,11 +31,14 @@ class Grid:
         From voxel indices to millimetres.
     space_code : int
         NIfTI's code of the space that the affine leads to (4 for MNI).
+    odd_file : Path or None
+        A map whose header has two affines (sform and qform) that differ; the sform is used.
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     space_code: int = ALIGNED_SPACE
+    odd_file: Path | None = None
 
     @property
     def voxel_sizes(self) -> tuple[float, float, float]:
@@ -50,11 +53,13 @@ class Grid:
 
     def differs_from(self, other: "Grid") -> bool:
         """Return whether the grids differ in shape, or a corner lies elsewhere."""
-        if self.shape != other.shape:
-            return True
-        corners = np.stack(np.meshgrid(*[(0, n - 1) for n in self.shape], [1.0]), axis=-1).reshape(-1, 4)
-        distances = np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1)
-        return not bool(np.all(distances <= GRID_TOLERANCE_MM))
+        return self.shape != other.shape or _find_distance(self.shape, self.affine, other.affine) > GRID_TOLERANCE_MM
+
+
+def _find_distance(shape: tuple[int, int, int], affine: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return how far apart two affines put the corners of a grid, in mm."""
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in shape], [1.0]), axis=-1).reshape(-1, 4)
+    return float(np.linalg.norm(corners @ (affine - other).T, axis=1).max())
 
 
 def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
@@ -77,8 +82,20 @@ def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
         raise _file_error(path, error) from error
     if not isinstance(image, nib.Nifti1Image):
         raise DataError(f"{path}: not a NIfTI file but {type(image).__name__}; convert it to .nii or .nii.gz")
-    code = int(image.header["sform_code"]) or int(image.header["qform_code"]) or ALIGNED_SPACE
-    return image, Grid(_check_shape(path, image.shape), _check_affine(path, image.affine), code)
+    sform, qform = (int(image.header[name]) for name in ("sform_code", "qform_code"))
+    shape, affine = _check_shape(path, image.shape), _check_affine(path, image.affine)
+    return image, Grid(shape, affine, sform or qform or ALIGNED_SPACE, _find_odd(path, image, shape))
+
+
+def _find_odd(path: Path, image: nib.Nifti1Image, shape: tuple[int, int, int]) -> Path | None:
+    """Return the file if its two affines put the map in different places."""
+    try:
+        sform, qform = image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        return path  # a qform that is no rotation
+    if sform is None or qform is None:
+        return None
+    return path if _find_distance(shape, sform, qform) > GRID_TOLERANCE_MM else None
 
 
 def _file_error(path: Path, error: OSError) -> DataError | ReadWriteError:

@@ -132,9 +132,11 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
         if options.model is not None:
             raise
         raise DataError(f"{error}\n{_AUTO_REMEDY}") from error
+    odd = [grid.odd_file for node in nodes for grid in node.grids if grid.odd_file]
+    forms = [f"{odd[0]}: its sform and its qform put the map in different places; the sform is used"] if odd else []
     templates = make_templates(inputs, participants, tables) if options.model is None else {}
     faults = [f"no variable can come from {table.name}: {table.fault}" for table in tables if table.fault]
-    return Study(spec, search.datasets, nodes, (*search.warnings, *faults), templates)
+    return Study(spec, search.datasets, nodes, (*search.warnings, *faults, *forms), templates)
 
 
 def override_permutations(spec: ModelSpec, options: InputOptions) -> ModelSpec:

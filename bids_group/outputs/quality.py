@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bids_group.entities import ENTITY_SHORT_NAMES
+from bids_group.inputs.images import AnalysedVoxels
 from bids_group.stats.quality import MapQuality, score_robustly
 
 Flags = NDArray[np.bool_]
@@ -28,11 +29,14 @@ SCALE_ERROR = 0.1  # of the logarithm: scales within a tenth are the same
 UNIT_SCALES = (0.5, 2.0)  # the SD of a map of z or t
 # Beyond the share of voxels that normal errors would give; maps of twice the scale of others reach 0.3.
 EXCESSIVE_INFLUENCE = 0.5
+CONSTANT_SD = 1e-5  # of the mean: float32 has seven digits
 MOST_WARNINGS_OF_A_KIND = 8
 
 COLUMNS = {
     "design_row": "Row of design.tsv, from 0",
     "n_voxels_missing": "Voxels of the search volume (of the fullest map where no mask is given) that the map lacks",
+    "finite_share": "Share of the voxels of the grid, or of the given mask, that are finite",
+    "zero_share": "Share of the voxels of the grid, or of the given mask, that are 0",
     "mean": "Mean over the analysed voxels, in the units of the maps",
     "sd": "Standard deviation over the analysed voxels, in the units of the maps",
     "correlation": "Correlation over voxels with the mean of the other maps of the same contrast, each scaled to unit "
@@ -47,9 +51,10 @@ COLUMNS = {
     "peak_t_without": "t of the first contrast, where its absolute value is largest, fitted again without this map; "
     "n/a for F, and where the error is not the residuals of one design of maps",
     "same_as": "design_row of the first map with the same values in every analysed voxel",
-    "flags": "What is odd about the map, separated by commas: copy, sign, exchanged, pattern, scale, influence",
+    "flags": "What is odd about the map, with commas between: copy, constant, sign, exchanged, pattern, scale, influence",
 }
 _SENTENCES = {
+    "constant": "has the same value, {mean:.3g}, in every analysed voxel; is it an effect map?",
     "copy": "the values are those of {original} in every voxel; is it a copy?",
     "sign": "correlates {correlation:.2f} with the mean of the other maps of its contrast (median of all: "
     "{median_correlation:.2f}); is its sign flipped?",
@@ -79,6 +84,7 @@ def find_flags(measured: MapQuality, groups: NDArray[np.integer]) -> dict[str, F
     dict of str to ndarray of bool, shape (n_rows,)
     """
     copy = np.bincount(measured.same_as, minlength=len(groups))[measured.same_as] > 1
+    constant = measured.sd <= CONSTANT_SD * np.abs(measured.mean)
     sign = _is_low(measured.correlation, groups)
     exchanged = _is_low(measured.asymmetry, groups) & ~sign
     ratio = measured.sd / _find_medians(measured.sd, groups)
@@ -86,10 +92,11 @@ def find_flags(measured: MapQuality, groups: NDArray[np.integer]) -> dict[str, F
     scale = (np.abs(_take_log(ratio)) > np.log(OUTLYING_SCALE)) & (np.abs(scores) > OUTLYING_SCORE)
     return {
         "copy": copy,
+        "constant": constant,
         "sign": sign,
         "exchanged": exchanged,
         "pattern": (measured.distance > OUTLYING_DISTANCE) & ~(copy | sign | exchanged),
-        "scale": scale,
+        "scale": scale & ~constant,
         "influence": measured.cook_share - measured.cook_expected > EXCESSIVE_INFLUENCE,
     }
 
@@ -120,7 +127,7 @@ def list_quality(
     measured: MapQuality,
     flags: dict[str, Flags],
     *,
-    missing: NDArray[np.int64],
+    voxels: AnalysedVoxels,
     peak_t_without: Floats,
 ) -> pd.DataFrame:
     """List what was measured of each map, and what is odd about it.
@@ -132,8 +139,7 @@ def list_quality(
     measured : MapQuality
     flags : dict of str to ndarray of bool, shape (n_rows,)
         What `find_flags` returned.
-    missing : ndarray of int64, shape (n_rows,)
-        Voxels that each map lacks.
+    voxels : AnalysedVoxels
     peak_t_without : ndarray of float64, shape (n_rows,)
 
     Returns
@@ -148,7 +154,9 @@ def list_quality(
     found = {
         "design_row": own,
         **{name: rows[name].to_numpy() for name in entities},
-        "n_voxels_missing": missing,
+        "n_voxels_missing": voxels.missing,
+        "finite_share": voxels.finite_share,
+        "zero_share": voxels.zero_share,
         **{name: getattr(measured, name) for name in COLUMNS if hasattr(measured, name)},
         "peak_t_without": peak_t_without,
         "same_as": same_as,
@@ -174,6 +182,7 @@ def describe_quality(table: pd.DataFrame, *, n_voxels_partly: int = 0) -> dict[s
     described: dict[str, Any] = {name: {"Description": text} for name, text in texts.items()}
     described["flags"]["Levels"] = {
         "copy": "The same values as another map",
+        "constant": f"sd at most {CONSTANT_SD:g} of the mean",
         "sign": f"correlation below {FLIPPED_CORRELATION:g}, standing out from the others",
         "exchanged": f"asymmetry below {FLIPPED_CORRELATION:g}, standing out from the others",
         "pattern": f"distance above {OUTLYING_DISTANCE:g}, and none of the above",

@@ -69,6 +69,8 @@ def fit(planned, effects, *, min_coverage=0.3):
         mask=np.ones(SHAPE, bool),
         grid=Grid(SHAPE, AFFINE),
         missing=(~present).sum(axis=1),
+        finite_share=present.mean(axis=1),
+        zero_share=np.zeros(len(effects)),
         n_voxels_missing=0,
         min_coverage=min_coverage,
         complete=present.all(axis=0).reshape(SHAPE) if min_coverage < 1 else None,

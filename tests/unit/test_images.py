@@ -68,6 +68,33 @@ def test_a_group_is_the_stack_of_the_voxels_that_every_map_has(folder, seed, wit
         assert data.voxels.n_voxels_missing == searched.sum() - mask.sum()
 
 
+def test_finite_and_zero_shares_are_those_of_the_grid_or_of_the_mask(tmp_path):
+    maps = np.ones((2, *SHAPE), dtype=np.float32)
+    maps[0, 0], maps[1, :, 0] = 0.0, np.nan
+    paths = write_maps(tmp_path, maps)
+    voxels = load_group(paths, check_grids(paths)).voxels
+    assert (voxels.finite_share.tolist(), voxels.zero_share.tolist()) == ([1, 2 / 3], [1 / 4, 0])
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[:2, 1:] = True
+    voxels = load_group(paths, check_grids(paths), given_mask=mask).voxels
+    assert (voxels.finite_share.tolist(), voxels.zero_share.tolist()) == ([1, 1], [1 / 2, 0])
+
+
+def test_a_header_with_two_affines_is_told(tmp_path):
+    image = nib.Nifti1Image(np.ones(SHAPE, dtype=np.float32), AFFINE)
+    image.set_sform(AFFINE, 4)
+    image.set_qform(AFFINE, 1)
+    nib.save(image, tmp_path / "same.nii")
+    assert check_grids([tmp_path / "same.nii"]).odd_file is None
+    shifted = AFFINE.copy()
+    shifted[0, 3] += 1
+    image.set_qform(shifted, 1)
+    nib.save(image, tmp_path / "shifted.nii")
+    grid = check_grids([tmp_path / "same.nii", tmp_path / "shifted.nii"])
+    assert grid.odd_file == tmp_path / "shifted.nii"
+    np.testing.assert_array_equal(grid.affine, AFFINE)
+
+
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, st.booleans(), st.sampled_from([0.1, 0.4, 0.6, 0.8, 0.99, 1.0]))
 def test_a_voxel_needs_a_share_of_the_maps_and_is_nan_where_a_map_lacks_it(folder, seed, with_mask, share):

@@ -8,6 +8,8 @@ from scipy import ndimage, stats
 from statsmodels.stats.outliers_influence import OLSInfluence
 
 from bids_group.column_space import decompose
+from bids_group.inputs.images import AnalysedVoxels
+from bids_group.inputs.nifti import Grid
 from bids_group.outputs.figures import draw_quality
 from bids_group.outputs.quality import (
     COLUMNS,
@@ -76,10 +78,23 @@ def flag(maps, **options):
 def tabulate(maps):
     measured, groups = measure(maps), np.zeros(len(maps), int)
     rows = pd.DataFrame({"subject": [f"{i:02d}" for i in range(len(maps))], "contrast": "faces", "run": None})
-    nothing = np.zeros(len(maps), np.int64)
-    return list_quality(
-        rows, measured, find_flags(measured, groups), missing=nothing, peak_t_without=np.full(len(maps), np.nan)
+    voxels = AnalysedVoxels(
+        mask=np.ones((1, 1, 1), bool),
+        grid=Grid((1, 1, 1), np.eye(4)),
+        missing=np.zeros(len(maps), np.int64),
+        finite_share=np.full(len(maps), 0.75),
+        zero_share=np.zeros(len(maps)),
+        n_voxels_missing=0,
     )
+    return list_quality(
+        rows, measured, find_flags(measured, groups), voxels=voxels, peak_t_without=np.full(len(maps), np.nan)
+    )
+
+
+def test_a_constant_map_is_flagged_as_nothing_else():
+    maps = np.random.default_rng(1).standard_normal((20, 400)).astype(np.float32)
+    maps[3] = 7.0
+    assert flag(maps, mirror=None) == {"constant": [3]}
 
 
 # Measures
