@@ -95,7 +95,7 @@ def find_flags(measured: MapQuality, groups: NDArray[np.integer]) -> dict[str, F
         "constant": constant,
         "sign": sign,
         "exchanged": exchanged,
-        "pattern": (measured.distance > OUTLYING_DISTANCE) & ~(copy | sign | exchanged),
+        "pattern": (measured.distance > OUTLYING_DISTANCE) & ~(copy | constant | sign | exchanged),
         "scale": scale & ~constant,
         "influence": measured.cook_share - measured.cook_expected > EXCESSIVE_INFLUENCE,
     }

@@ -91,10 +91,10 @@ def tabulate(maps):
     )
 
 
-def test_a_constant_map_is_flagged_as_nothing_else():
+def test_a_constant_map_is_flagged_as_such_and_for_what_it_moves():
     maps = np.random.default_rng(1).standard_normal((20, 400)).astype(np.float32)
     maps[3] = 7.0
-    assert flag(maps, mirror=None) == {"constant": [3]}
+    assert flag(maps, mirror=None) == {"constant": [3], "influence": [3]}
 
 
 # Measures
