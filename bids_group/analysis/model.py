@@ -124,6 +124,7 @@ def assemble_result(
             *find_quality_warnings(fitted.quality),
             *_find_error_warnings(contrasts, fitted),
             *_find_meta_warnings(contrasts),
+            *_find_space_warnings(plan, model),
         ),
     )
 
@@ -134,6 +135,17 @@ def _find_meta_warnings(contrasts: tuple[ContrastResult, ...]) -> list[str]:
     if not counts or counts[0] == 0:
         return []
     return [f"in {counts[0]} voxels the search for the variance between subjects did not end; the last value is taken"]
+
+
+def _find_space_warnings(plan: NodePlan, model: ModelPlan) -> list[str]:
+    """Say that peaks have no labels where the maps are in another space than the atlases."""
+    names = ModelNames(model.entities, model.input_contrast)
+    if not plan.node.settings.atlases or names.is_in_mni_space:
+        return []
+    return [
+        f"the maps are in the space {model.entities['space']} and the atlases in that of MNI, so that peaks and "
+        'clusters have no labels; leave them out with "Atlases": []'
+    ]
 
 
 def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:

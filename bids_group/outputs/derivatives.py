@@ -97,7 +97,7 @@ def _write_inference(writer: "ModelWriter", result: ContrastResult, entry: Infer
     writer.write_map(names["logp"], found.logp, described["logp"], result=result, stat="logp")
     writer.write_map(names["dseg"], found.clusters.labels, described["dseg"])
     for kind, table in (("clusters", list_clusters(model, result, entry)), ("peaks", list_peaks(model, result, entry))):
-        sidecar = {**described[kind], **describe_columns(kind, result.contrast.test, found.correction)}
+        sidecar = {**described[kind], **describe_columns(model, kind, result.contrast.test, found.correction)}
         writer.write_table(names[kind], write_tsv(table), sidecar)
     if "null" in names:
         writer.write_table(

@@ -70,6 +70,12 @@ class ModelNames:
     entities: Mapping[str, str]
     input_contrast: str | None = None
 
+    @property
+    def is_in_mni_space(self) -> bool:
+        """Return whether the maps say that they are in an MNI space, or say nothing."""
+        space = self.entities.get("space")
+        return space is None or space.startswith("MNI")
+
     def _prefix(self) -> str:
         return "" if self.input_contrast is None else f"contrast-{to_label(self.input_contrast)}_"
 

@@ -51,7 +51,7 @@ COLUMNS = {
     "peak_t_without": "t of the first contrast, where its absolute value is largest, fitted again without this map; "
     "n/a for F, and where the error is not the residuals of one design of maps",
     "same_as": "design_row of the first map with the same values in every analysed voxel",
-    "flags": "What is odd about the map, with commas between: copy, constant, sign, exchanged, pattern, scale, influence",
+    "flags": "What is odd about the map, commas between: copy, constant, sign, exchanged, pattern, scale, influence",
 }
 _SENTENCES = {
     "constant": "has the same value, {mean:.3g}, in every analysed voxel; is it an effect map?",

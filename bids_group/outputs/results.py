@@ -214,8 +214,7 @@ class ModelResult:
     @property
     def is_in_mni_space(self) -> bool:
         """Return whether the maps say that they are in an MNI space, or say nothing."""
-        space = self.names.entities.get("space")
-        return space is None or space.startswith("MNI")
+        return self.names.is_in_mni_space
 
 
 def list_statmaps(result: ContrastResult) -> tuple[str, ...]:

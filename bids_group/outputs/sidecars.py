@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bids_group.inputs.map_sources import list_uris
+from bids_group.outputs.atlases import find_source
 from bids_group.outputs.permutation_sidecars import describe_permutation, state_permutation
 from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
 from bids_group.stats.correct import Inference
@@ -218,7 +219,7 @@ def none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def describe_columns(kind: str, test: str, correction: str) -> dict[str, Any]:
+def describe_columns(model: ModelResult, kind: str, test: str, correction: str) -> dict[str, Any]:
     """Describe the columns of a table of clusters or peaks."""
     columns: dict[str, Any] = {
         "cluster_id": {"Description": "Id of the cluster in the dseg map"},
@@ -229,6 +230,7 @@ def describe_columns(kind: str, test: str, correction: str) -> dict[str, Any]:
         "volume_mm": {"Description": "Volume of the cluster", "Units": "mm^3"},
         "p_corrected": {"Description": "Corrected p at the peak (of the cluster where those are tested), as in logp"},
     }
+    columns |= {name: _describe_atlas(model, name, kind) for name in model.node.settings.atlases}
     if kind == "clusters":
         columns["cluster_mean"] = {"Description": f"Mean {test} over the cluster"}
         columns["n_voxels"] = {"Description": "Voxels of the cluster"}
@@ -238,3 +240,19 @@ def describe_columns(kind: str, test: str, correction: str) -> dict[str, Any]:
             "cluster-forming threshold that this one is in"
         }
     return columns
+
+
+def _describe_atlas(model: ModelResult, name: str, kind: str) -> dict[str, Any]:
+    """Describe the column of an atlas: what its labels are of, its space against that of the maps, its terms."""
+    source = find_source(name)
+    space = model.names.entities.get("space")
+    what = "Regions with their shares of the cluster's voxels" if kind == "clusters" else "Region that the peak is in"
+    if not model.is_in_mni_space:
+        what = f"n/a: the maps are in the space {space}, the atlas in that of MNI"
+    return {
+        "Description": f"{what} ({source.title})",
+        "AtlasSpace": source.space,
+        "MapSpace": space or "not named, taken for MNI",
+        "Licence": source.licence,
+        "Citation": source.citation,
+    }

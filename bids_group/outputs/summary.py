@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bids_group.inputs.contrasts import Contrast
+from bids_group.outputs.atlases import describe_licences
 from bids_group.outputs.permutation_sidecars import describe_permutation
 from bids_group.outputs.quality import count_flagged
 from bids_group.outputs.results import (
@@ -15,7 +16,7 @@ from bids_group.outputs.results import (
     name_inference_files,
 )
 from bids_group.outputs.sidecars import describe_mask_rule, none_if_nan
-from bids_group.outputs.tables import find_peak, to_millimetres
+from bids_group.outputs.tables import find_peak, label_voxels, to_millimetres
 
 BRAIN_FIGURES = ("ortho", "glassbrain")
 
@@ -51,6 +52,7 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
             "Flagged": count_flagged(model.quality),
         },
         "Connectivity": node.settings.connectivity,
+        "Atlases": describe_licences(node.settings.atlases) if model.is_in_mni_space else [],
         "Warnings": list(model.warnings),
         "Contrasts": [_summarise_contrast(model, result) for result in model.contrasts],
     }
@@ -145,4 +147,5 @@ def _summarise_peak(model: ModelResult, result: ContrastResult, entry: Inference
     return {
         "Value": float(result.statistic.value[peak]),
         "Xyz": to_millimetres(np.array([peak]), model)[0].tolist(),
+        "Labels": {name: labels[0] for name, labels in label_voxels(model, np.array([peak])).items()},
     }

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.map_sources import MapFile, list_weights
+from bids_group.outputs.atlas_labels import label_clusters, label_peaks
+from bids_group.outputs.atlases import load_atlas
 from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult
 from bids_group.stats.clusters import ClusterSet, find_local_maxima
 
@@ -119,9 +121,7 @@ def to_millimetres(voxels: NDArray[np.integer], model: ModelResult) -> NDArray[n
     ndarray of float64, shape (n, 3)
         In mm, rounded to a hundredth.
     """
-    indices = np.argwhere(model.voxels.mask)[voxels]
-    affine = model.voxels.grid.affine
-    return np.round(indices @ affine[:3, :3].T + affine[:3, 3], 2) + 0.0  # no -0.0
+    return np.round(_find_centres(model, np.argwhere(model.voxels.mask)[voxels]), 2) + 0.0  # no -0.0
 
 
 def list_clusters(model: ModelResult, result: ContrastResult, inference: InferenceResult) -> pd.DataFrame:
@@ -132,7 +132,8 @@ def list_clusters(model: ModelResult, result: ContrastResult, inference: Inferen
     DataFrame
         Columns: cluster_id, peak_x, peak_y, peak_z (mm), cluster_mean (of the statistic), volume_mm (cubic mm),
         peak_value, n_voxels, p_corrected (at the peak, as in the logp map); under random field theory also p_rft, the
-        familywise p of the extent of the cluster above the cluster-forming threshold that each is in.
+        familywise p of the extent of the cluster above the cluster-forming threshold that each is in; then one per
+        atlas, the regions that the cluster is in with their shares.
     """
     clusters, extent_p = inference.inference.clusters, inference.inference.extent_p
     return pd.DataFrame(
@@ -145,6 +146,7 @@ def list_clusters(model: ModelResult, result: ContrastResult, inference: Inferen
             "n_voxels": clusters.n_voxels,
             "p_corrected": 10.0 ** -inference.inference.logp[clusters.peak],
             **({} if extent_p is None else {"p_rft": extent_p}),
+            **_label_clusters(model, clusters),
         }
     )
 
@@ -155,7 +157,8 @@ def list_peaks(model: ModelResult, result: ContrastResult, inference: InferenceR
     Returns
     -------
     DataFrame
-        Columns: cluster_id, peak_x, peak_y, peak_z (mm), peak_value, volume_mm (of the cluster, cubic mm), p_corrected.
+        Columns: cluster_id, peak_x, peak_y, peak_z (mm), peak_value, volume_mm (of the cluster, cubic mm), p_corrected,
+        and one per atlas, the region that the peak is in.
     """
     clusters: ClusterSet = inference.inference.clusters
     ids, voxels = find_local_maxima(
@@ -172,8 +175,41 @@ def list_peaks(model: ModelResult, result: ContrastResult, inference: InferenceR
             "peak_value": result.statistic.value[voxels],
             "volume_mm": clusters.n_voxels[ids - 1] * model.voxels.grid.voxel_volume,
             "p_corrected": 10.0 ** -inference.inference.logp[voxels],
+            **label_voxels(model, voxels),
         }
     )
+
+
+def label_voxels(model: ModelResult, voxels: NDArray[np.integer]) -> dict[str, list[str] | list[None]]:
+    """Name the regions that voxels of the mask are in, by atlas; None where the maps are in no MNI space.
+
+    Parameters
+    ----------
+    voxels : ndarray of int, shape (n,)
+        Positions among the voxels of the mask.
+    """
+    if not len(voxels) or not model.is_in_mni_space:
+        return {name: [None] * len(voxels) for name in model.node.settings.atlases}
+    coordinates = _find_centres(model, np.argwhere(model.voxels.mask)[voxels])
+    return {name: label_peaks(load_atlas(name), coordinates) for name in model.node.settings.atlases}
+
+
+def _label_clusters(model: ModelResult, clusters: ClusterSet) -> dict[str, list[str] | list[None]]:
+    """Name the regions of each cluster with their shares, by atlas; None where the maps are in no MNI space."""
+    if not clusters.n_clusters or not model.is_in_mni_space:
+        return {name: [None] * clusters.n_clusters for name in model.node.settings.atlases}
+    marked = np.flatnonzero(clusters.labels)
+    order = marked[np.argsort(clusters.labels[marked], kind="stable")]
+    centres = _find_centres(model, np.argwhere(model.voxels.mask)[order])
+    parts = np.split(centres, np.cumsum(clusters.n_voxels)[:-1])
+    return {name: label_clusters(load_atlas(name), parts) for name in model.node.settings.atlases}
+
+
+def _find_centres(model: ModelResult, indices: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return the centres of voxels in mm, not rounded: a hundredth may lie on the other side of a border."""
+    affine = model.voxels.grid.affine
+    centres: NDArray[np.float64] = indices @ affine[:3, :3].T + affine[:3, 3]
+    return centres
 
 
 def list_null(inference: InferenceResult) -> pd.DataFrame:

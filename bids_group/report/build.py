@@ -23,7 +23,8 @@ from bids_group.report.collect import (
     collect_run,
 )
 
-MOST_CLUSTERS = 20
+MOST_CLUSTERS = 20  # of each sign
+PEAK_COLUMN = "peak_value"
 WORDING_VERBS = ("format_", "describe_", "name_", "is_")
 MOST_DEPENDENT_COLUMNS = 12
 FLAGS_COLUMN = "flags"  # of quality.tsv
@@ -122,7 +123,11 @@ def _list_warnings(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def _excerpt_clusters(table: Table) -> _Excerpt:
-    return _Excerpt(table.rows[:MOST_CLUSTERS], max(0, len(table.rows) - MOST_CLUSTERS))
+    """Return the largest clusters of each sign: positive ones stand first, and must not crowd out the others."""
+    values = table.columns.index(PEAK_COLUMN)
+    signs = ([row for row in table.rows if row[values].startswith("-") == negative] for negative in (False, True))
+    shown = [row for rows in signs for row in rows[:MOST_CLUSTERS]]
+    return _Excerpt(tuple(shown), len(table.rows) - len(shown))
 
 
 def _shorten_list(names: tuple[str, ...]) -> str:

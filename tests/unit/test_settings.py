@@ -88,7 +88,9 @@ def test_faults_of_an_entry_are_told_with_their_place(entry, path, told):
         ("ExchangeabilityBlocks", ["site", "site"]),
         ("ExchangeabilityBlocks", []),
         ("VarianceGroups", ["group"]),
-        ("Atlases", ["aal"]),
+        ("Atlases", ["aal", "aal"]),
+        ("Atlases", ["aall"]),
+        ("Atlases", "aal"),
         ("ErrorTerm", "within"),
         ("Connectivity", 8),
         ("Connectivity", "6"),
@@ -108,6 +110,12 @@ def test_what_cannot_be_done_is_refused_at_its_place(key, value):
 def test_later_settings_may_ask_for_nothing():
     harmless = {"MinCoverage": 1, "Missing": "error", "SmoothingFWHM": 0, "ExchangeabilityBlocks": "auto"}
     assert read(**harmless) == read()
+
+
+def test_atlases_may_be_chosen_and_left_out():
+    assert read().atlases == ("aal", "desikan_killiany", "harvard_oxford")
+    assert read(Atlases=["juelich", "aal"]).atlases == ("juelich", "aal")
+    assert read(Atlases=[]).atlases == ()
 
 
 def test_a_coverage_is_a_fraction_of_the_maps():
