@@ -9,8 +9,9 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
+PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test lint format bench lock clean
+.PHONY: help env dev-env demo test lint format bench validate lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,8 +58,17 @@ format: dev-env  ## Let ruff format the code
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: dev-env  ## Time and memory of the demo, and nilearn on the same maps
+bench: dev-env $(PEERS)/.made  ## Time and memory of the demo and of permutation, and of the peers on the same maps
 	@$(PY) -m benchmarks.run
+	@$(PY) -m benchmarks.permutation
+
+$(PEERS)/.made: benchmarks/requirements-peers.lock $(VENV)/.dev
+	@mkdir -p benchmarks/scratch && $(PY) -m venv --without-pip --clear $(PEERS)
+	@$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PEERS)/bin/python --require-hashes -r $<
+	@touch $@
+
+validate: dev-env  ## False positives of the ways to deal with a nuisance
+	@$(PY) -m validation.nuisance
 
 COMPILE = $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
@@ -67,6 +77,7 @@ lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer 
 	@echo 'uv' | $(COMPILE) $(UPGRADE) -o requirements-uv.lock -
 	@$(COMPILE) $(UPGRADE) -o requirements.lock pyproject.toml
 	@$(COMPILE) $(UPGRADE) -c requirements.lock --group dev -o requirements-dev.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock -o benchmarks/requirements-peers.lock benchmarks/requirements-peers.in
 
 clean:  ## Remove the environment, the demo and caches
 	rm -rf $(VENV) $(DEMO) benchmarks/scratch .pytest_cache .mypy_cache .ruff_cache .hypothesis
