@@ -26,7 +26,7 @@ from bids_group.outputs.dataset import (
     write_node_tables,
 )
 from bids_group.outputs.derivatives import write_model
-from bids_group.outputs.drawing import count_figures, draw_model
+from bids_group.outputs.drawing import Painters, count_figures, draw_model, open_painters
 from bids_group.outputs.naming import report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
@@ -93,17 +93,18 @@ def run(options: Options, log: LogLines) -> Path | None:
         if options.inputs.model is None:
             sys.stdout.write(_format_made_specs(study))
         return None
+    n_threads = options.n_threads or len(os.sched_getaffinity(0))
     folder = options.work_dir or options.output_dir / WORK_FOLDER
     # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
     with (
         open_staging(options.output_dir) as staging,
         open_work_folder(folder, is_shared=options.work_dir is not None) as work_folder,
         open_storage(work_folder, options.memory_gb) as allocate,
+        open_painters(n_threads) as painters,
         threadpool_limits(1),
     ):
-        n_threads = options.n_threads or len(os.sched_getaffinity(0))
         resources = Resources(n_threads, allocate, Checkpoints(folder), show_progress)
-        tables = [_analyse_node(node, study, staging, resources, clock) for node in study.nodes]
+        tables = [_analyse_node(node, study, staging, resources, painters, clock) for node in study.nodes]
         _write_rest(staging, study, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
     return options.output_dir / report_name(study.spec.name)
@@ -125,7 +126,7 @@ def _format_made_specs(study: Study) -> str:
 
 
 def _analyse_node(
-    node: NodeStudy, study: Study, staging: Staging, resources: Resources, clock: StageClock
+    node: NodeStudy, study: Study, staging: Staging, resources: Resources, painters: Painters, clock: StageClock
 ) -> list[ModelTables]:
     tables = []
     for model, grid in zip(node.plan.models, node.grids, strict=True):
@@ -133,7 +134,7 @@ def _analyse_node(
         with clock.stage("write maps and tables"):
             write_model(staging, result)
         with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
-            draw_model(staging, result, report_progress=advance)
+            draw_model(staging, result, painters, report_progress=advance)
         tables.append(tabulate_model(result))
     write_node_tables(staging, node.plan, tables)
     return tables

@@ -1,6 +1,12 @@
 """Which figures a model gets: each drawn by `figures`, written beside the maps it shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,33 +18,100 @@ from bids_group.outputs.results import ContrastResult, ModelResult
 from bids_group.outputs.staging import Staging
 from bids_group.outputs.summary import list_brain_figures
 
+FEWEST_FOR_PROCESSES = 24  # to start a process takes as long as to draw some ten figures
 MODEL_FIGURES = ("design", "contrasts", "mask", "quality")
 # The columns of quality.tsv that are drawn.
 QUALITY_MEASURES = {"correlation": "correlation", "distance": "robust distance", "cook_share": "share moved"}
 
 
-def draw_model(staging: Staging, model: ModelResult, *, report_progress: Callable[[], object] = lambda: None) -> None:
+@dataclass(frozen=True)
+class Figure:
+    """A figure that is to be drawn: its name in the node's folder, and the call that draws it.
+
+    Attributes
+    ----------
+    name : str
+    function : str
+        Of `figures`.
+    arguments : tuple
+    options : dict
+    """
+
+    name: str
+    function: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def draw(self) -> bytes:
+        """Return the PNG file."""
+        content: bytes = getattr(figures, self.function)(*self.arguments, **self.options)
+        return content
+
+
+class Painters:
+    """Processes that draw figures, started when there is enough to draw.
+
+    Drawing takes longer than everything else, and the library that does it holds the interpreter's lock.
+
+    Parameters
+    ----------
+    n_processes : int
+    """
+
+    def __init__(self, n_processes: int) -> None:
+        self._n_processes = n_processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def draw(self, wanted: Sequence[Figure]) -> Iterator[tuple[Figure, bytes]]:
+        """Yield figures, drawn, in their order."""
+        n_drawn = 0
+        if self._n_processes > 1 and (self._pool is not None or len(wanted) >= FEWEST_FOR_PROCESSES):
+            # Where processes cannot be had, or are killed for their memory, this one draws the rest.
+            with suppress(BrokenProcessPool, OSError):
+                for content in self._open_pool().map(Figure.draw, wanted):
+                    yield wanted[n_drawn], content
+                    n_drawn += 1
+        yield from ((figure, figure.draw()) for figure in wanted[n_drawn:])
+
+    def _open_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Not fork: threads of the numerical libraries may hold locks.
+            self._pool = ProcessPoolExecutor(self._n_processes, mp_context=get_context("spawn"))
+        return self._pool
+
+    def close(self) -> None:
+        """End the processes, whatever they are at."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def open_painters(n_processes: int) -> Iterator[Painters]:
+    """Offer processes that draw, and end them afterwards."""
+    painters = Painters(n_processes)
+    try:
+        yield painters
+    finally:
+        painters.close()
+
+
+def draw_model(
+    staging: Staging, model: ModelResult, painters: Painters, *, report_progress: Callable[[], object] = lambda: None
+) -> None:
     """Draw every figure of a model.
 
     Parameters
     ----------
     staging : Staging
     model : ModelResult
+    painters : Painters
     report_progress : callable
         Called after each of the figures that `count_figures` counts.
     """
     writer = ModelWriter(staging, model)
-    names = model.names
-    writer.write_file(names.design_figure("design"), figures.draw_design_matrix(model.design.matrix))
-    report_progress()
-    writer.write_file(names.design_figure("contrasts"), figures.draw_contrast_weights(_label_weights(model)))
-    report_progress()
-    writer.write_file(names.design_figure("mask"), _draw_mask(writer))
-    report_progress()
-    writer.write_file(names.design_figure("quality"), _draw_quality(model.quality))
-    report_progress()
-    for result in model.contrasts:
-        _draw_contrast(writer, result, report_progress)
+    for figure, content in painters.draw(list_figures(writer)):
+        writer.write_file(figure.name, content)
+        report_progress()
 
 
 def count_figures(model: ModelResult) -> int:
@@ -47,16 +120,23 @@ def count_figures(model: ModelResult) -> int:
     return len(MODEL_FIGURES) + n_results * len(list_brain_figures(model))
 
 
-def _draw_mask(writer: ModelWriter) -> bytes:
-    model = writer.model
+def list_figures(writer: ModelWriter) -> list[Figure]:
+    """Return every figure of a model."""
+    model, names = writer.model, writer.model.names
     mask = writer.make_image(np.ones(int(model.voxels.mask.sum()), dtype=np.int32))
-    return figures.draw_mask(mask, writer.make_image(model.mean_effect))
+    return [
+        Figure(names.design_figure("design"), "draw_design_matrix", (model.design.matrix,)),
+        Figure(names.design_figure("contrasts"), "draw_contrast_weights", (_label_weights(model),)),
+        Figure(names.design_figure("mask"), "draw_mask", (mask, writer.make_image(model.mean_effect))),
+        Figure(names.design_figure("quality"), "draw_quality", _list_odd_maps(model.quality)),
+        *(figure for result in model.contrasts for figure in _list_contrast_figures(writer, result)),
+    ]
 
 
-def _draw_quality(table: pd.DataFrame) -> bytes:
+def _list_odd_maps(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str | None]]:
     names = name_maps(table, with_contrast=table["contrast"].nunique() > 1)
     labels = [name if pd.notna(flags) else None for name, flags in zip(names, table["flags"], strict=True)]
-    return figures.draw_quality(table[list(QUALITY_MEASURES)].rename(columns=QUALITY_MEASURES), labels)
+    return table[list(QUALITY_MEASURES)].rename(columns=QUALITY_MEASURES), labels
 
 
 def _label_weights(model: ModelResult) -> pd.DataFrame:
@@ -65,27 +145,17 @@ def _label_weights(model: ModelResult) -> pd.DataFrame:
     return pd.DataFrame(np.vstack(weights), index=labels, columns=model.design.columns)
 
 
-def _draw_contrast(writer: ModelWriter, result: ContrastResult, report_progress: Callable[[], object]) -> None:
+def _list_contrast_figures(writer: ModelWriter, result: ContrastResult) -> Iterator[Figure]:
     # One place to cut and one scale of colours for all corrections of a contrast, so that they can be compared.
+    model, test = writer.model, result.contrast.test
     statistic = writer.make_image(result.statistic.value)
-    cut_coords = figures.choose_cut_coords(statistic)
-    colour_limit = figures.choose_colour_limit(statistic)
+    scale = {"colour_limit": figures.choose_colour_limit(statistic), "unit": test}
+    slices = {"cut_coords": figures.choose_cut_coords(statistic), "template": model.is_in_mni_space}
     for entry in result.inferences:
         surviving = writer.make_image(np.where(entry.inference.survives, result.statistic.value, 0.0))
-        for kind in list_brain_figures(writer.model):
-            name = writer.model.names.figure(result.contrast.label, entry.label, kind)
+        for kind in list_brain_figures(model):
+            name = model.names.figure(result.contrast.label, entry.label, kind)
             if kind == "ortho":
-                content = figures.draw_ortho(
-                    surviving,
-                    statistic,
-                    cut_coords=cut_coords,
-                    colour_limit=colour_limit,
-                    unit=result.contrast.test,
-                    template=writer.model.is_in_mni_space,
-                )
+                yield Figure(name, "draw_ortho", (surviving, statistic), {**scale, **slices})
             else:
-                content = figures.draw_glass_brain(
-                    surviving, colour_limit=colour_limit, unit=result.contrast.test, signed=result.contrast.test == "t"
-                )
-            writer.write_file(name, content)
-            report_progress()
+                yield Figure(name, "draw_glass_brain", (surviving,), {**scale, "signed": test == "t"})
