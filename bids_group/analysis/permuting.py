@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bids_group import __version__
+from bids_group.analysis.coverage import number_subjects
 from bids_group.analysis.rearranging import Scheme, choose_scheme, list_rearrangements
 from bids_group.checkpoints import Checkpoints, digest
 from bids_group.errors import SpecError
@@ -23,8 +25,9 @@ from bids_group.stats.glm import Statistic
 from bids_group.stats.partitioned import compute_subject_scores
 from bids_group.stats.permutation import PermutationResult, PermutationState, run_permutations, start_state
 from bids_group.stats.permutation_batch import PreparedTest, prepare
-from bids_group.stats.permutation_design import PermutationTest
+from bids_group.stats.permutation_design import KnownVariances, PermutationTest
 from bids_group.stats.permutation_inference import infer_by_permutation
+from bids_group.stats.permutation_patterns import find_missing_rows
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,13 @@ def _state_test(contrast: TestedContrast, entry: InferenceSpec, scheme: Scheme) 
     assert entry.permutation is not None
     statistic = contrast.test.statistic
     tail = None if statistic.test == "F" else entry.tail
-    data = _find_data(contrast)
+    data, differences = _find_data(contrast), _find_differences(contrast)
     rank = scheme.interest.shape[1]
     dof_effect, dof = (len(data) * n for n in (rank, len(scheme.interest) - rank - scheme.nuisance.shape[1]))
     nominal = Statistic(statistic.test, statistic.value, None, None, float(dof_effect), float(dof))
     try:
-        threshold = find_cluster_threshold(nominal, entry.cluster_forming, tail)
+        is_in_z = contrast.plan.node.settings.min_coverage < 1 or contrast.model.variance_groups is not None
+        threshold = find_cluster_threshold(nominal, entry.cluster_forming, tail, is_in_z=is_in_z)
     except ValueError as error:
         raise SpecError(f"{entry.path}.ClusterThreshold", str(error)) from error
     return PermutationTest(
@@ -133,7 +137,26 @@ def _state_test(contrast: TestedContrast, entry: InferenceSpec, scheme: Scheme) 
         cluster_threshold=threshold,
         extent_power=entry.permutation.extent_power,
         height_power=entry.permutation.height_power,
+        **differences,
     )
+
+
+def _find_differences(contrast: TestedContrast) -> dict[str, Any]:
+    """Return what differs between voxels or maps: missing maps, groups of unequal variance, known variances."""
+    plan, model, data = contrast.plan, contrast.model, contrast.data
+    kept = contrast.voxels.mask[data.voxels.mask]
+    found: dict[str, Any] = {}
+    if plan.node.settings.min_coverage < 1:
+        rows = data.effects[:, kept]
+        found["missing"] = find_missing_rows(rows, number_subjects(model.rows))
+        if model.error_term == "partitioned" and model.partition is not None:
+            first = model.partition.design.layout.rows[:, 0]  # where a map is missing all of the subject's are
+            found["missing"] = replace(found["missing"], present=found["missing"].present[:, first])
+    if model.variance_groups is not None:
+        found["variance_groups"] = pd.factorize(model.variance_groups, sort=True)[0].astype(np.int64)
+    if data.variances is not None:
+        found["known"] = KnownVariances(data.variances[:, kept], plan.node.settings.heterogeneity)
+    return found
 
 
 def _find_data(contrast: TestedContrast) -> NDArray[np.float32]:
@@ -187,6 +210,9 @@ def _name_test(test: PermutationTest) -> str:
         *(test.data, test.interest, test.nuisance, test.mask),
         *(test.test, test.tail, test.levels, test.connectivity, test.cluster_threshold),
         *(test.extent_power, test.height_power, listed.n, listed.n_distinct, *exchanged),
+        *((None,) if test.missing is None else (test.missing.present, test.missing.members)),
+        *((None,) if test.variance_groups is None else (test.variance_groups,)),
+        *((None,) if test.known is None else (test.known.variances, test.known.method)),
     )
 
 

@@ -21,6 +21,7 @@ from bids_group.stats.exchangeability import (
     exchange_freely,
     exchange_within,
 )
+from bids_group.stats.permutation_welch import plan_welch
 from bids_group.stats.rearrange import Rearrangements, plan_rearrangements
 from bids_group.vocabulary import Rearranging
 
@@ -46,6 +47,8 @@ class Scheme:
         Whether every rearrangement leaves the nuisance as it is, so that listing them all makes the test exact.
     has_constant : bool
         Whether the design holds the mean of all rows.
+    variance_groups : ndarray of int64, shape (n_rows,), or None
+        Where errors of groups have variances of their own.
     """
 
     interest: Floats
@@ -54,6 +57,7 @@ class Scheme:
     words: str
     leaves_nuisance: bool
     has_constant: bool
+    variance_groups: NDArray[np.int64] | None = None
 
 
 def choose_scheme(plan: NodePlan, model: ModelPlan, index: int) -> Scheme:
@@ -82,14 +86,18 @@ def choose_scheme(plan: NodePlan, model: ModelPlan, index: int) -> Scheme:
     interest, nuisance = _divide(model, index)
     constant = np.ones((len(interest), 1))
     kind: Rearranging = "permutations" if _spans(nuisance, constant) else "flips"
+    groups = model.variance_groups
+    numbers = None if groups is None else pd.factorize(groups, sort=True)[0].astype(np.int64)
     exchangeability = _exchange(plan, model, kind)
     return Scheme(
         interest=interest,
         nuisance=nuisance,
         exchangeability=exchangeability,
         words=_describe(plan, model, kind),
-        leaves_nuisance=_leaves_nuisance(exchangeability, nuisance),
+        # Unequal variances are no law that permutations leave as it is: such a test is valid asymptotically.
+        leaves_nuisance=groups is None and _leaves_nuisance(exchangeability, nuisance),
         has_constant=_spans(np.hstack([interest, nuisance]), constant),
+        variance_groups=numbers,
     )
 
 
@@ -150,6 +158,8 @@ def check_permutations(plan: NodePlan, model: ModelPlan) -> list[str]:
         for index, contrast in enumerate(model.contrasts):
             if entry.permutation is not None and selects(entry, contrast):
                 scheme = choose_scheme(plan, model, index)
+                if plan.node.model_type == "meta" and scheme.exchangeability.kind != "flips":
+                    raise SpecError(entry.path, _refuse_meta(contrast.name))
                 listed = list_rearrangements(scheme, entry)
                 warnings += _find_warnings(model, index, entry, scheme, listed)
     return list(dict.fromkeys(warnings))
@@ -164,9 +174,11 @@ def list_rearrangements(scheme: Scheme, entry: InferenceSpec) -> Rearrangements:
         If nothing can be exchanged.
     """
     assert entry.permutation is not None  # of the correction permutation
-    listed = plan_rearrangements(
-        scheme.interest, scheme.exchangeability, n_asked=entry.permutation.n, seed=entry.permutation.seed
-    )
+    asked = {"n_asked": entry.permutation.n, "seed": entry.permutation.seed}
+    if scheme.variance_groups is None:
+        listed = plan_rearrangements(scheme.interest, scheme.exchangeability, **asked)
+    else:
+        listed = plan_welch(scheme.interest, scheme.variance_groups, scheme.exchangeability, **asked)
     if listed.n_distinct < 2:
         raise SpecError(
             entry.path,
@@ -174,6 +186,14 @@ def list_rearrangements(scheme: Scheme, entry: InferenceSpec) -> Rearrangements:
             "design; use other blocks, or leave the contrast out with Contrasts",
         )
     return listed
+
+
+def _refuse_meta(name: str) -> str:
+    return (
+        f"{name!r} compares subjects or is a slope: their maps would have to be exchanged, and maps of different "
+        "variances are not exchangeable; in a meta-analysis only means can be tested by flipping signs: leave the "
+        "contrast out with Contrasts"
+    )
 
 
 def _find_warnings(

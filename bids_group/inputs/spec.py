@@ -4,7 +4,7 @@ What cannot be right is refused here with its JSON path, before any file is look
 tables to be judged (names of variables, estimability) is judged in `design`, with the paths kept here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -257,6 +257,10 @@ def _read_model(place: Place, level: Level) -> tuple[ModelType, tuple[str, ...],
     settings = _read_software(fields.get("Software"), place.path)
     if level == "Subject":
         _check_subject_settings(fields.get("Software"))
+    if model_type == "meta" and settings.inference_is_default:
+        # Each rearrangement would estimate the variance between subjects anew: hours, which only the user can want.
+        kept = tuple(entry for entry in settings.inference if entry.correction != "permutation")
+        settings = replace(settings, inference=kept)
     return model_type, terms, formula, settings
 
 

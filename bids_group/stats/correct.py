@@ -238,16 +238,19 @@ def _test_extents(
     return replace(found, cluster_threshold=threshold, extent_p=extent_p)
 
 
-def find_cluster_threshold(statistic: Statistic, cluster_forming: ClusterForming, tail: Tail | None) -> float:
-    """Find the cluster-forming threshold in units of the statistic.
+def find_cluster_threshold(
+    statistic: Statistic, cluster_forming: ClusterForming, tail: Tail | None, *, is_in_z: bool = False
+) -> float:
+    """Find the cluster-forming threshold in units of the statistic, or in z where degrees of freedom differ.
 
     Parameters
     ----------
     statistic : Statistic
-        Of the same degrees of freedom in all voxels.
     cluster_forming : ClusterForming
         A p belongs to the tail, so that two-sided puts half of it in each; t, z and F apply to each sign.
     tail : {'positive', 'negative', 'two-sided'}, or None for F
+    is_in_z : bool
+        Whether clusters are formed on z even if the degrees of freedom happen to be the same in all voxels.
 
     Returns
     -------
@@ -257,14 +260,18 @@ def find_cluster_threshold(statistic: Statistic, cluster_forming: ClusterForming
     Raises
     ------
     ValueError
-        If a t is given for an F, or an F for a t.
+        If a t is given for an F, an F for a t, or either where degrees of freedom differ between voxels.
     """
     unit, value = cluster_forming
-    if unit == "p":
-        return abs(find_critical_value(statistic, value, tail).value)
-    if unit == "z":
-        return abs(
-            find_critical_value(statistic, float(special.ndtr(-value)), None if tail is None else "positive").value
+    is_in_z = is_in_z or _has_own_dof(statistic)
+    if unit in ("p", "z"):
+        upper = value if unit == "p" else float(special.ndtr(-value))
+        threshold = find_critical_value(statistic, upper, tail if unit == "p" or tail is None else "positive")
+        return abs(threshold.z if is_in_z else threshold.value)
+    if is_in_z:
+        raise ValueError(
+            f"a cluster-forming threshold in {unit} has no single meaning where degrees of freedom differ between "
+            "voxels; give p or z"
         )
     if unit != statistic.test:
         raise ValueError(f"a cluster-forming threshold in {unit} cannot be laid on {statistic.test}; give p or z")

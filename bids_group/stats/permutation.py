@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from bids_group.stats.cluster_maxima import measure_masses
 from bids_group.stats.clusters import label_clusters
 from bids_group.stats.permutation_batch import (
-    TIE_TOLERANCE,
     BatchResult,
     PreparedTest,
     make_workspace,
@@ -25,6 +24,7 @@ from bids_group.stats.permutation_batch import (
 )
 from bids_group.stats.permutation_design import CLUSTER_LEVELS
 from bids_group.stats.permutation_kernels import BATCH
+from bids_group.stats.permutation_sources import TIE_TOLERANCE
 from bids_group.stats.tfce import compute_tfce
 from bids_group.vocabulary import PermutationLevel
 
@@ -75,7 +75,8 @@ class PermutationResult:
         Whether these are all distinct ones.
     null : dict of PermutationLevel to ndarray of float64, shape (n,)
         The largest value in the map of each rearrangement, the identity first. At the voxel level in units of the
-        statistic: of t, of -t for the negative tail, of |t| when two-sided, of F.
+        statistic: of t, of -t for the negative tail, of |t| when two-sided, of F. Where the test is in z, of the z of
+        equal tail instead.
     observed : dict of PermutationLevel to ndarray of float64, shape (n_voxels,)
         The statistic as the engine computes it; the extent or the mass of the cluster that a voxel is in, 0 outside;
         TFCE.
@@ -267,7 +268,7 @@ def _observe(prepared: PreparedTest, level: PermutationLevel) -> Floats:
     if level in CLUSTER_LEVELS:
         return _observe_clusters(prepared, heights, level)
     enhanced = compute_tfce(
-        np.sqrt(prepared.heights) if test.test == "F" else prepared.heights,
+        np.sqrt(prepared.heights) if test.takes_root else prepared.heights,
         prepared.all_neighbours,
         extent_power=test.extent_power,
         height_power=test.height_power,

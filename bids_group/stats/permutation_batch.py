@@ -1,6 +1,6 @@
 """The data of a test prepared once, and any batch of its rearrangements computed on its own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,26 +9,25 @@ from numpy.typing import NDArray
 from bids_group.stats.cluster_maxima import measure_largest_clusters
 from bids_group.stats.neighbours import build_all_neighbours, build_neighbours
 from bids_group.stats.permutation_design import PermutationTest
-from bids_group.stats.permutation_kernels import (
-    BATCH,
-    SMALLEST_UNEXPLAINED,
-    TILE,
-    convert_to_f,
-    convert_to_t,
-    rearrange_interest,
-    score_tile,
-    tally,
+from bids_group.stats.permutation_kernels import BATCH, tally
+from bids_group.stats.permutation_meta import prepare_meta
+from bids_group.stats.permutation_patterns import prepare_patterns
+from bids_group.stats.permutation_sources import (
+    Allocate,
+    HeightSource,
+    Rearranged,
+    Workspace,
+    compute_identity,
+    prepare_ordinary,
 )
+from bids_group.stats.permutation_sources import make_workspace as make_source_workspace
+from bids_group.stats.permutation_welch import prepare_welch
+from bids_group.stats.rearrange import Rearrangements
 from bids_group.stats.tfce import find_largest_tfce
 from bids_group.vocabulary import PermutationLevel
 
-# Equal statistics of different rearrangements differ by the rounding of float32 sums over rows: at most some 4e-7 of a
-# correlation with 1000 rows. Ten times that is still far below the distance between unequal ones.
-TIE_TOLERANCE = 4e-6
-
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-Allocate = Callable[[tuple[int, ...]], Singles]
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,20 @@ class PreparedTest:
     ----------
     test : PermutationTest
         Without its data.
-    tiles : ndarray of float32, shape (n_tiles, n_within, n_rows, TILE)
-        ``Y``; 0 after the last voxel.
+    source : HeightSource
+        The data, from which the heights of rearrangements are computed.
     numbers : ndarray of int64, shape (n_computed,)
         Which of the rearrangements are computed, ascending. Of two opposite ones only the first is.
     neighbours, all_neighbours : ndarray of int32, shape (n_voxels, width)
         For clusters, and for TFCE; without rows where not asked for.
     heights : ndarray of float32, shape (n_voxels,)
-        The observed statistic; -t for the negative tail.
+        The observed statistic, in the test's unit; its negative for the negative tail.
     tied : ndarray of float32, shape (n_voxels,)
         The least height that reaches the observed one, but for rounding.
     """
 
     test: PermutationTest
-    tiles: Singles
+    source: HeightSource
     numbers: NDArray[np.int64]
     neighbours: NDArray[np.int32]
     all_neighbours: NDArray[np.int32]
@@ -63,6 +62,11 @@ class PreparedTest:
     def n_voxels(self) -> int:
         """Return the number of voxels."""
         return len(self.heights)
+
+    @property
+    def tiles(self) -> Singles:
+        """Return the data."""
+        return self.source.tiles
 
     @property
     def has_mirrors(self) -> bool:
@@ -93,54 +97,63 @@ class BatchResult:
     exceeding: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Workspace:
-    """The memory that one batch after another is computed in; not to be shared by threads.
-
-    Attributes
-    ----------
-    scores, product : ndarray of float32, shape (BATCH, TILE)
-    maps : ndarray of float32, shape (BATCH, n_voxels), or None
-        Heights, where whole maps are needed.
-    """
-
-    scores: Singles
-    product: Singles
-    maps: Singles | None
-
-
 def prepare(test: PermutationTest, allocate: Allocate | None = None) -> PreparedTest:
-    """Make the data ready: residuals from the nuisance, of unit sum of squares, in tiles; and the observed statistic.
+    """Make the data ready for the batches, and compute the observed statistic.
 
     Parameters
     ----------
     test : PermutationTest
     allocate : callable, or None
-        From a shape to a writable float32 array, for tiles that shall not stand in memory; they are as large as the
-        data. None for `numpy.empty`.
+        From a shape to a writable float32 array, for data that shall not stand in memory; they are as large as those
+        of the test. None for `numpy.empty`.
 
     Returns
     -------
     PreparedTest
+
+    Raises
+    ------
+    ValueError
+        If a pattern of missing rows, or a variance group, leaves no degree of freedom.
     """
-    tiles = _fill_tiles(test, allocate or _allocate_in_memory)
-    rearrangements = test.rearrangements
+    rearrangements = _choose_mirrors(test)
     numbers = np.arange(rearrangements.n, dtype=np.int64)
     if rearrangements.mirrors is not None:
         numbers = numbers[numbers <= rearrangements.mirrors]
-    # The data themselves are not kept: the caller may want their memory back.
-    kept = replace(
-        test,
-        data=np.empty((*test.data.shape[:2], 0), dtype=np.float32),
-        interest=-test.interest if test.tail == "negative" else test.interest,
-    )
     nowhere = np.zeros_like(test.mask)
     earlier = build_neighbours(test.mask if test.has_clusters else nowhere, test.connectivity)
     every = build_all_neighbours(test.mask if "tfce" in test.levels else nowhere, test.connectivity)
-    unknown = np.zeros(test.data.shape[2], dtype=np.float32)
-    prepared = PreparedTest(kept, tiles, numbers, earlier, every, unknown, unknown)
-    heights = _compute_identity(prepared)
-    return replace(prepared, heights=heights, tied=_lower_to_ties(test, heights))
+    interest = -test.interest if test.tail == "negative" else test.interest
+    directed = replace(test, interest=interest, rearrangements=rearrangements)
+    source = _choose_source(test)(directed, allocate or _allocate_in_memory)
+    _, n_rows, n_voxels = test.data.shape
+    heights = compute_identity(source, n_rows, n_voxels, has_maps=test.needs_maps)
+    # The data themselves are not kept: the caller may want their memory back.
+    return PreparedTest(directed.leave_data(), source, numbers, earlier, every, heights, source.lower_to_ties(heights))
+
+
+def _choose_mirrors(test: PermutationTest) -> Rearrangements:
+    """Return the rearrangements, without their opposites where these need not have the opposite statistic.
+
+    Variance groups that move may be others when the interest is turned over.
+    """
+    if test.variance_groups is not None and test.moves_rows:
+        return replace(test.rearrangements, mirrors=None)
+    return test.rearrangements
+
+
+def _choose_source(test: PermutationTest) -> Callable[[PermutationTest, Allocate], HeightSource]:
+    """Return what makes the data of a test ready, by what is known of its errors."""
+    if test.known is not None:
+        return prepare_meta
+    if test.variance_groups is not None:
+        return prepare_welch
+    return prepare_ordinary if test.missing is None else prepare_patterns
+
+
+def _allocate_in_memory(shape: tuple[int, ...]) -> Singles:
+    """Return an array in memory."""
+    return np.empty(shape, dtype=np.float32)
 
 
 def make_workspace(prepared: PreparedTest) -> Workspace:
@@ -154,9 +167,7 @@ def make_workspace(prepared: PreparedTest) -> Workspace:
     -------
     Workspace
     """
-    scores, product = np.empty((2, BATCH, TILE), dtype=np.float32)
-    maps = np.empty((BATCH, prepared.n_voxels), dtype=np.float32) if prepared.test.needs_maps else None
-    return Workspace(scores, product, maps)
+    return make_source_workspace(prepared.source, prepared.n_voxels, has_maps=prepared.test.needs_maps)
 
 
 def run_batch(prepared: PreparedTest, start: int, stop: int, *, workspace: Workspace | None = None) -> BatchResult:
@@ -204,48 +215,29 @@ def _run_group(
 ) -> dict[PermutationLevel, Floats]:
     """Compute one group; return its maxima, of shape (1, m), or (2, m) with those of the opposites, add its counts."""
     test = prepared.test
-    designs = _draw_designs(prepared, first, rows)
     above, below = np.zeros((2, prepared.n_voxels), dtype=np.int32)
     largest = np.full(BATCH, -np.inf, dtype=np.float32)
     smallest = -largest
-    for tile, voxels in _iterate_tiles(prepared):
-        heights, column = _compute_heights(prepared, designs, tile, voxels, workspace)
+    for voxels, heights, column in prepared.source.compute_heights(_draw(prepared, first, rows), workspace):
         counts = above[voxels], below[voxels]
         tally(heights, column, rows, prepared.tied[voxels], *counts, largest, smallest, test.is_two_sided)
     exceeding += above
     if prepared.has_mirrors:
         exceeding += below if test.is_directed else above
     used = slice(*rows)
-    maxima = _measure_maps(prepared, workspace.maps[used]) if workspace.maps is not None else {}
+    maps = workspace.maps if test.needs_maps else None
+    maxima = _measure_maps(prepared, maps[used]) if maps is not None else {}
     maxima["voxel"] = _stack(prepared, largest[used], -smallest[used])
     return maxima
 
 
-def _draw_designs(prepared: PreparedTest, first: int, rows: tuple[int, int]) -> Singles:
-    """Return the rearranged interest of some rows of a group, (r, BATCH, n_rows); 0 in the others."""
-    test = prepared.test
+def _draw(prepared: PreparedTest, first: int, rows: tuple[int, int]) -> Rearranged:
+    """Return the rearrangements of some rows of a group."""
     numbers = prepared.numbers[first + rows[0] : first + rows[1]]
     # Those between two that are computed may be opposites of others; they are drawn and left.
-    sources, signs = test.rearrangements.draw(int(numbers[0]), int(numbers[-1]) + 1)
+    sources, signs = prepared.test.rearrangements.draw(int(numbers[0]), int(numbers[-1]) + 1)
     drawn = numbers - numbers[0]
-    return rearrange_interest(test.interest, test.nuisance, sources[drawn], signs[drawn], first_row=rows[0])
-
-
-def _compute_heights(
-    prepared: PreparedTest, designs: Singles, tile: Singles, voxels: slice, workspace: Workspace
-) -> tuple[Singles, int]:
-    """Compute the heights of a tile; return where they stand, and from which column on."""
-    test = prepared.test
-    score_tile(designs, tile, workspace.scores, workspace.product)
-    heights, column = (workspace.product, 0) if workspace.maps is None else (workspace.maps, voxels.start)
-    n_voxels = voxels.stop - voxels.start
-    if test.test == "t":
-        convert_to_t(workspace.scores, heights, column, n_voxels, float(test.dof))
-    else:
-        if test.dof_effect == 1:
-            np.square(workspace.scores, out=workspace.scores)
-        convert_to_f(workspace.scores, heights, column, n_voxels, test.dof / test.dof_effect)
-    return heights, column
+    return Rearranged(sources[drawn], signs[drawn], rows[0])
 
 
 def _measure_maps(prepared: PreparedTest, maps: Singles) -> dict[PermutationLevel, Floats]:
@@ -266,7 +258,7 @@ def _measure_directed(prepared: PreparedTest, maps: Singles) -> dict[Permutation
             maps, test.cluster_threshold, prepared.neighbours, two_sided=test.is_two_sided
         )
     if "tfce" in test.levels:
-        if test.test == "F":
+        if test.takes_root:
             np.sqrt(maps, out=maps)
         maxima["tfce"] = find_largest_tfce(
             maps,
@@ -283,57 +275,3 @@ def _stack(prepared: PreparedTest, largest: Singles, opposite: Singles) -> Float
     if not prepared.has_mirrors:
         return largest[np.newaxis].astype(np.float64)
     return np.stack([largest, opposite if prepared.test.is_directed else largest]).astype(np.float64)
-
-
-def _fill_tiles(test: PermutationTest, allocate: Allocate) -> Singles:
-    """Return the scaled residuals, tile by tile; those of a voxel that is fitted exactly are left 0."""
-    n_within, n_rows, n_voxels = test.data.shape
-    tiles = allocate((-(-n_voxels // TILE), n_within, n_rows, TILE))
-    for i, tile in enumerate(tiles):
-        values = np.zeros((n_within, n_rows, TILE))
-        block = test.data[:, :, i * TILE : (i + 1) * TILE]
-        values[:, :, : block.shape[2]] = block
-        values -= test.nuisance @ (test.nuisance.T @ values)
-        norms = np.sqrt(np.einsum("wrv,wrv->v", values, values))
-        tile[:] = values / np.where(norms > 0, norms, 1.0)
-    return tiles
-
-
-def _allocate_in_memory(shape: tuple[int, ...]) -> Singles:
-    """Return an array in memory."""
-    return np.empty(shape, dtype=np.float32)
-
-
-def _iterate_tiles(prepared: PreparedTest) -> Iterator[tuple[Singles, slice]]:
-    """Return each tile with the voxels that are in it."""
-    starts = range(0, prepared.n_voxels, TILE)
-    voxels = [slice(start, min(start + TILE, prepared.n_voxels)) for start in starts]
-    return zip(prepared.tiles, voxels, strict=True)
-
-
-def _compute_identity(prepared: PreparedTest) -> Singles:
-    """Compute the observed heights as the first rearrangement of a batch is."""
-    workspace = make_workspace(prepared)
-    designs = _draw_designs(prepared, 0, (0, 1))
-    heights = np.empty(prepared.n_voxels, dtype=np.float32)
-    for tile, voxels in _iterate_tiles(prepared):
-        found, column = _compute_heights(prepared, designs, tile, voxels, workspace)
-        heights[voxels] = found[0, column : column + voxels.stop - voxels.start]
-    return heights
-
-
-def _lower_to_ties(test: PermutationTest, heights: Singles) -> Singles:
-    """Return the least heights that count as ties.
-
-    It is the correlation that has an absolute rounding error, whatever its size: near 1 the same error of it is a
-    larger part of t.
-    """
-    values = heights.astype(np.float64)
-    if test.test == "F":
-        ratio = test.dof / test.dof_effect
-        explained = values / (values + ratio) * (1.0 - TIE_TOLERANCE) ** 2
-        return (ratio * explained / (1.0 - explained)).astype(np.float32)
-    values = np.abs(values) if test.is_two_sided else values
-    rho = values / np.sqrt(values**2 + test.dof)
-    rho -= TIE_TOLERANCE * np.abs(rho)
-    return (rho * np.sqrt(test.dof / np.maximum((1.0 - rho) * (1.0 + rho), SMALLEST_UNEXPLAINED))).astype(np.float32)

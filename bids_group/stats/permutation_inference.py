@@ -13,6 +13,7 @@ from bids_group.stats.correct import Inference, PermutationFacts, Threshold, adj
 from bids_group.stats.glm import Statistic
 from bids_group.stats.permutation import PermutationResult
 from bids_group.stats.permutation_design import PermutationTest
+from bids_group.stats.permutation_patterns import count_pattern_dof
 from bids_group.stats.rearrange import Rearrangements
 from bids_group.stats.tail_approximation import TAIL_P, TailFit, approximate_tail
 from bids_group.vocabulary import PermutationLevel
@@ -49,7 +50,7 @@ def infer_by_permutation(
     Parameters
     ----------
     statistic : Statistic
-        Of the general linear model: the values that are shown.
+        Of the linear model: the values that are shown.
     test : PermutationTest
         Of this statistic.
     result : PermutationResult
@@ -71,7 +72,7 @@ def infer_by_permutation(
     ----------
     Nichols & Holmes 2002; Winkler et al. 2014, 2016.
     """
-    nominal = Statistic(statistic.test, statistic.value, None, None, float(test.dof_effect), float(test.dof))
+    nominal = Statistic(statistic.test, statistic.value, None, None, float(test.dof_effect), _find_dof(statistic, test))
     approximates = approximates_tail and not result.exact
     findings = [_test_level(nominal, test, result, level, alpha, approximates) for level in test.levels]
     findings += _test_voxels(nominal, test, result, alpha)
@@ -108,6 +109,13 @@ def infer_by_permutation(
             )
         )
     return made
+
+
+def _find_dof(statistic: Statistic, test: PermutationTest) -> float | Floats:
+    """Return the degrees of freedom of the error that the test reckons with; no epsilon is among them."""
+    if test.variance_groups is not None:
+        return statistic.dof
+    return float(test.dof) if test.missing is None else count_pattern_dof(test)[test.missing.members]
 
 
 def _test_level(
@@ -168,6 +176,8 @@ def _find_tail_limit(tail: TailFit, n: int, alpha: float, empirical: float) -> f
 def _to_threshold(nominal: Statistic, test: PermutationTest, limit: float) -> Threshold:
     """Return a limit of the statistic in the direction of the tail, with the z of equal tail."""
     value = -limit if test.tail == "negative" else limit
+    if test.is_in_z:
+        return Threshold(value, value, "z")
     if nominal.test == "t":
         z = distributions.t_to_z(np.array([value]), float(test.dof))
     else:
@@ -181,6 +191,7 @@ def _test_voxels(
     """Yield what is significant voxel by voxel, uncorrected and at a false discovery rate."""
     log_p = np.log(result.uncorrected_p)
     # Each voxel has a null distribution of its own, so that no single value of the statistic is the threshold.
-    yield _Finding("uncorrected", log_p, Threshold(np.nan, np.nan, nominal.test))
+    yield _Finding("uncorrected", log_p, Threshold(np.nan, np.nan, "z" if test.is_in_z else nominal.test))
     adjusted = adjust_fdr(log_p)
-    yield _Finding("fdr", adjusted, find_smallest(nominal, pass_alpha(adjusted, alpha), test.tail))
+    smallest = find_smallest(nominal, pass_alpha(adjusted, alpha), test.tail)
+    yield _Finding("fdr", adjusted, Threshold(smallest.z, smallest.z, "z") if test.is_in_z else smallest)

@@ -36,10 +36,10 @@ def rearrange_interest(
 
     Parameters
     ----------
-    interest : ndarray of float64, shape (n_rows, r)
+    interest : ndarray of float64, shape (n_all_rows, r)
         ``U``, orthonormal.
     nuisance : ndarray of float64, shape (n_rows, k)
-        ``N``, orthonormal and orthogonal to ``U``.
+        ``N``, orthonormal and orthogonal to ``U``; where rows are missing, of the rows that are left.
     sources : ndarray of int64, shape (m, n_rows)
         Row i of a rearrangement comes from row ``sources[i]``.
     signs : ndarray of int8, shape (m, n_rows)
@@ -56,17 +56,36 @@ def rearrange_interest(
     ----------
     Winkler et al. 2014, table 2 (Smith; Dekker); Löwdin 1950, on symmetric orthogonalisation.
     """
-    n_rows, rank = interest.shape
+    n_rows, rank = sources.shape[1], interest.shape[1]
     rearranged = np.zeros((BATCH, rank, n_rows))
     rearranged[first_row : first_row + len(sources)] = (interest.T[:, sources] * signs).swapaxes(0, 1)
     flat = rearranged.reshape(-1, n_rows)
     flat -= (flat @ nuisance) @ nuisance.T
-    values, vectors = np.linalg.eigh(rearranged @ rearranged.swapaxes(1, 2))
-    has_rank = values[:, 0] > DEGENERATE_PART
-    scale = 1.0 / np.sqrt(np.where(has_rank[:, None], values, 1.0))
-    whitening = (vectors * scale[:, None, :]) @ vectors.swapaxes(1, 2)
-    whitening[~has_rank] = 0.0
+    whitening = find_whitening(rearranged @ rearranged.swapaxes(1, 2))
     return np.ascontiguousarray((whitening @ rearranged).swapaxes(0, 1), dtype=np.float32)
+
+
+def find_whitening(gram: Floats) -> Floats:
+    """Find the symmetric matrices that make vectors of given products orthonormal, ``(X'X)^(-1/2)``.
+
+    Parameters
+    ----------
+    gram : ndarray of float64, shape (..., r, r)
+        ``X'X``, of vectors of which 1 is the largest norm that they can have.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., r, r)
+        0 where rank was lost.
+    """
+    if gram.shape[-1] == 1:  # as below, without a decomposition
+        return np.where(gram > DEGENERATE_PART, 1.0 / np.sqrt(np.where(gram > DEGENERATE_PART, gram, 1.0)), 0.0)
+    values, vectors = np.linalg.eigh(gram)
+    has_rank = values[..., 0] > DEGENERATE_PART
+    scale = 1.0 / np.sqrt(np.where(has_rank[..., np.newaxis], values, 1.0))
+    whitening: Floats = (vectors * scale[..., np.newaxis, :]) @ vectors.swapaxes(-1, -2)
+    whitening[~has_rank] = 0.0
+    return whitening
 
 
 def score_tile(designs: Singles, tile: Singles, scores: Singles, product: Singles) -> None:

@@ -1,6 +1,7 @@
 """Permutation tests with missing maps, unequal variances and known variances, against refitting every rearrangement."""
 
 from dataclasses import replace
+from itertools import permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,8 +26,10 @@ from bids_group.stats.permutation_design import KnownVariances, PermutationTest
 from bids_group.stats.permutation_inference import infer_by_permutation
 from bids_group.stats.permutation_kernels import BATCH, TILE
 from bids_group.stats.permutation_patterns import find_missing_rows
+from bids_group.stats.permutation_welch import plan_welch
 from bids_group.stats.rearrange import plan_rearrangements
 from bids_group.stats.unequal_variances import compute_welch_statistic, fit_welch
+from bids_group.stats.z_tables import build_full_table, look_up_between
 from tests import permutation_oracle as oracle
 
 ALL_LEVELS = ("voxel", "cluster-size", "cluster-mass", "tfce")
@@ -51,7 +54,11 @@ def make_test(matrix, weights, kind, *, n_asked=130, seed=0, n_within=1, units=N
         for voxel in range(n_voxels):
             data[:, np.isin(units, ways[rng.integers(12)]), voxel] = np.nan
         settings["missing"] = find_missing_rows(data[0], units)
-    rearrangements = plan_rearrangements(interest, exchangeability, n_asked=n_asked, seed=seed)
+    if "variance_groups" in options:
+        groups = options["variance_groups"]
+        rearrangements = plan_welch(interest, groups, exchangeability, n_asked=n_asked, seed=seed)
+    else:
+        rearrangements = plan_rearrangements(interest, exchangeability, n_asked=n_asked, seed=seed)
     return PermutationTest(data=data, interest=interest, nuisance=nuisance, rearrangements=rearrangements, **settings)
 
 
@@ -315,6 +322,17 @@ def test_p_of_welchs_t_is_that_of_all_ways_to_divide_the_subjects():
     np.testing.assert_array_equal(run(test).p["voxel"], reached.mean(axis=0))
 
 
+def test_variance_groups_across_the_compared_ones_are_permuted_with_them():
+    matrix, scanners = GROUPS[3:9], np.array([0, 0, 1, 0, 1, 1])
+    options = {"variance_groups": scanners, "mask": np.ones((30, 1, 1), dtype=bool), "levels": ("voxel",)}
+    test = make_test(matrix, [1, -1], "permutations", n_asked=1000, **options)
+    assert test.rearrangements.n == 720 / (2 * 2)  # two rows of one group and scanner are alike, twice
+    plain = np.ones(6, dtype=np.int8)
+    every = [refit_welch(test, np.array(order), plain) for order in permutations(range(6))]
+    heights = np.abs(every)
+    np.testing.assert_array_equal(run(test).uncorrected_p, oracle.count_reached(heights, heights[0]))
+
+
 def test_identity_is_the_z_of_the_statistic_that_is_reported():
     matrix = make_covariates(30, 2)
     for weights, options in (([0, 0, 1], {}), (np.eye(3)[1:], F)):
@@ -341,6 +359,22 @@ def test_permuting_welchs_t_keeps_the_false_positive_rate_where_permuting_t_does
     rates = [np.mean(run(test).uncorrected_p <= 0.05) for test in (pooled, replace(pooled, variance_groups=groups))]
     assert stats.binom.cdf(400 * rates[0], 400, 0.10) > 0.99  # far more than one in ten
     assert stats.binom.sf(400 * rates[1] - 1, 400, 0.05) > 0.01
+
+
+@pytest.mark.parametrize(("test", "dof_effect"), [("t", 1), ("F", 1), ("F", 2), ("F", 9)])
+def test_z_from_the_table_is_the_exact_z_and_monotone(test, dof_effect):
+    rng = np.random.default_rng(6)
+    table = build_full_table(test, float(dof_effect), most_dof=150.0)
+    dof = np.repeat(np.exp(rng.uniform(0.0, np.log(150.0), 60)), 200)
+    explained = np.sort(np.minimum(rng.random((60, 200)) ** rng.choice([0.1, 1, 8], (60, 1)), 1 - 1e-7)).ravel()
+    ratio = explained / (1 - explained) * dof / dof_effect
+    exact = distributions.t_to_z(np.sqrt(ratio), dof) if test == "t" else distributions.f_to_z(ratio, dof_effect, dof)
+    squared_w = -dof * np.log1p(-explained)
+    found = np.array([look_up_between(table, *one) for one in zip(dof, squared_w, strict=True)])
+    within = exact > -5.0
+    np.testing.assert_allclose(found[within], exact[within], atol=5e-6)
+    assert np.all(found[~within] < -4.9)
+    assert np.all(np.diff(found.reshape(60, 200), axis=1) >= -1e-12)
 
 
 def test_thresholds_of_tests_in_z_are_z():
