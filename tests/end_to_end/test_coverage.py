@@ -1,5 +1,6 @@
 """Maps with holes through the command line: each voxel is tested with the maps that it has, and says how many."""
 
+import itertools
 import json
 
 import numpy as np
@@ -194,3 +195,21 @@ def test_without_a_hole_only_the_maps_of_n_and_dof_are_more(tmp_path):
     assert all("_stat-t_" in name for name in different)
     for name in different:
         np.testing.assert_array_equal(*(read_values(one / "node-mean" / name) for one in outputs))
+
+
+def test_flips_of_the_maps_that_a_voxel_has_give_its_p(study, tmp_path):
+    entry = {"Correction": "permutation", "Levels": ["voxel"]}
+    document = builders.make_spec(settings={"Inference": [entry], "MinCoverage": 0.5}, Input={"desc": ["A"]})
+    folder = studies.run_well(study, tmp_path / "out", document) / "node-mean"
+    mask = read_values(folder / f"{PREFIX}contrast-A_desc-analysis_mask.nii.gz") > 0
+    data, _ = stack_present(study)
+    data = data.reshape(len(SUBJECTS), -1)[:, mask.ravel()]
+    z = []
+    for signs in itertools.product((1, -1), repeat=len(SUBJECTS)):
+        found = stats.ttest_1samp(np.array(signs)[:, np.newaxis] * data, 0, nan_policy="omit")
+        z.append(np.abs(stats.norm.isf(stats.t.sf(np.abs(found.statistic), (~np.isnan(data)).sum(axis=0) - 1))))
+    largest = np.max(z, axis=1)
+    p = (largest[:, np.newaxis] >= z[0] * (1 - 1e-5)).mean(axis=0)
+    logp = read_values(folder / f"{PREFIX}contrast-A_stat-logp_desc-voxelFWE_statmap.nii.gz")[mask]
+    np.testing.assert_allclose(logp, -np.log10(p), rtol=1e-5, atol=1e-6)
+    assert find_result(folder, "A", "voxelFWE")["threshold_unit"] == "z"

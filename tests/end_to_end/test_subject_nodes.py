@@ -129,7 +129,11 @@ def estimate_moments(effects, variances):
 
 def test_a_meta_analysis_of_the_runs_means_has_the_moments_of_the_textbook(study):
     test = make_test(model_type="meta")
-    test["Model"]["Software"]["bids_group"]["Heterogeneity"] = "dersimonian-laird"
+    permutation = {"Correction": "permutation", "Permutations": 40, "Levels": ["voxel"]}
+    test["Model"]["Software"]["bids_group"] = {
+        "Heterogeneity": "dersimonian-laird",
+        "Inference": [*ENTRIES, permutation],
+    }
     output = run_nodes(study[0], "meta", {**AVERAGE, "Model": {"Type": "meta", "X": [1]}}, test)
     variances = 1 / (1 / stack(study[2], "A")).sum(axis=1)
     effects = (stack(study[1], "A") / stack(study[2], "A")).sum(axis=1) * variances
@@ -141,6 +145,9 @@ def test_a_meta_analysis_of_the_runs_means_has_the_moments_of_the_textbook(study
     np.testing.assert_allclose(
         read_values(folder / "task-x_contrast-A_stat-p_statmap.nii.gz"), 2 * stats.t.sf(np.abs(t), 7), rtol=1e-3
     )
+    null = pd.read_csv(folder / "task-x_contrast-A_desc-voxelFWE_null.tsv", sep="\t")["maximum"]
+    assert len(null) == 40
+    assert null[0] == pytest.approx(np.abs(t).max(), rel=1e-3)
     sidecar = json.loads((folder / "task-x_contrast-A_stat-t_statmap.json").read_text())
     assert sidecar["Model"] == "random-effects meta-analysis, variance between subjects by dersimonian-laird"
 

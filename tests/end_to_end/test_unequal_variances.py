@@ -1,5 +1,6 @@
 """Variance groups through the command line: Welch's tests, with degrees of freedom of each voxel."""
 
+import itertools
 import json
 
 import numpy as np
@@ -66,3 +67,32 @@ def test_the_error_is_named_wherever_it_is_said(node):
     sidecar = json.loads((folder / f"{PREFIX}contrast-Difference_stat-t_statmap.json").read_text())
     assert "each level of group" in sidecar["ErrorTerm"]
     assert "each level of group (Welch)" in (folder.parent / "model-study_report.html").read_text()
+
+
+def test_permutation_of_v_is_that_of_all_divisions_into_two_groups(tmp_path):
+    maps = studies.draw_maps({"A": 1.0}, seed=9)
+    study = studies.write_study(tmp_path, maps)
+    entry = {"Correction": "permutation", "Levels": ["voxel"]}
+    document = builders.make_spec(
+        settings={"VarianceGroups": "group", "Inference": [entry]},
+        model={"X": ["group"]},
+        node={"GroupBy": [], "Contrasts": CONTRASTS[:1]},
+    )
+    del document["Nodes"][0]["DummyContrasts"]
+    folder = studies.run_well(study, tmp_path / "out", document) / "node-mean"
+    mask = read_values(folder / f"{PREFIX}desc-analysis_mask.nii.gz") > 0
+    data, z = study.stack("A")[:, mask], []
+    observed = np.array(GROUPS) == "patient"
+    divisions = [np.isin(np.arange(8), chosen) for chosen in itertools.combinations(range(8), 4)]
+    for patients in [observed, *divisions]:
+        welch = stats.ttest_ind(data[patients], data[~patients], equal_var=False)
+        z.append(np.abs(stats.norm.isf(stats.t.sf(np.abs(welch.statistic), welch.df))))
+    largest = np.max(z[1:], axis=1)
+    p = (largest[:, np.newaxis] >= z[0] * (1 - 1e-5)).mean(axis=0)
+    logp = read_values(folder / f"{PREFIX}contrast-Difference_stat-logp_desc-voxelFWE_statmap.nii.gz")[mask]
+    np.testing.assert_allclose(logp, -np.log10(p), rtol=1e-5, atol=1e-6)
+    result = find_result(folder, "Difference", "voxelFWE")
+    assert (result["n_permutations"], result["exact"], result["threshold_unit"]) == (70, True, "z")
+    np.testing.assert_allclose(float(result["threshold"]), np.sort(largest)[::-1][3], rtol=1e-5)  # 0.05 x 70 = 3.5
+    name = f"{PREFIX}contrast-Difference_stat-logp_desc-voxelFWE_statmap.json"
+    assert json.loads((folder / name).read_text())["ExactTest"] is False
