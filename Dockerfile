@@ -34,7 +34,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
  && /opt/venv/bin/pip uninstall --yes setuptools pip
 
 FROM python
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="bids_group" \
       org.opencontainers.image.description="A BIDS App for group-level fMRI" \
       org.opencontainers.image.version="${VERSION}" \
