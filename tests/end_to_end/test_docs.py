@@ -171,7 +171,7 @@ def list_corrections(node, contrast):
     """Return the corrections that results.tsv has of a contrast, as the page on outputs names them."""
     entries = node["Model"].get("Software", {}).get("bids_group", {}).get("Inference", DEFAULT_ENTRIES)
     found = set()
-    for entry in (one for one in entries if any(name in contrast for name in one.get("Contrasts", [contrast]))):
+    for entry in (one for one in entries if any(contrast.endswith(name) for name in one.get("Contrasts", [contrast]))):
         labels = [LABELS.get(entry["Correction"], entry["Correction"])]
         if entry["Correction"] == "permutation":
             ending = "GPD" if entry.get("TailApproximation") else ""
