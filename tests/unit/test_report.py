@@ -267,7 +267,7 @@ def test_nothing_is_fetched(html, page):
 def test_every_image_stands_in_the_file_and_has_a_text_of_its_own(page):
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     assert len(images) == 3 * (2 * 4 + 2)
-    assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
+    assert all(image["src"].startswith("data:image/webp;base64,UklGR") for image in images)
     assert all(len(image["alt"]) > 20 and int(image["width"]) > 0 for image in images)
 
 
