@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_limits
 from benchmarks.contest import Stopwatch, compete
 from benchmarks.permutation_study import CLUSTER_FORMING_P, CONTRAST, N_THREADS, load_permutation_study
 from bids_group.column_space import decompose, find_contrast_axes, partition_design
-from bids_group.stats.exchangeability import exchange_freely, exchange_within
-from bids_group.stats.permutation import run_permutations
-from bids_group.stats.permutation_batch import prepare
-from bids_group.stats.permutation_design import PermutationTest
-from bids_group.stats.permutation_kernels import BATCH, TILE
-from bids_group.stats.rearrange import plan_rearrangements
+from bids_group.stats.permutation.batch import prepare
+from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.engine import run_permutations
+from bids_group.stats.permutation.exchangeability import exchange_freely, exchange_within
+from bids_group.stats.permutation.kernels import BATCH, TILE
+from bids_group.stats.permutation.rearrange import plan_rearrangements
 
 CLUSTERS = ("voxel", "cluster-size", "cluster-mass")
 SETTINGS: dict[str, dict[str, Any]] = {

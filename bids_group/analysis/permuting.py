@@ -23,11 +23,11 @@ from bids_group.outputs.results import ContrastTest, InferenceResult, Rearrangin
 from bids_group.stats.correct import find_cluster_threshold
 from bids_group.stats.glm import Statistic
 from bids_group.stats.partitioned import compute_subject_scores
-from bids_group.stats.permutation import PermutationResult, PermutationState, run_permutations, start_state
-from bids_group.stats.permutation_batch import PreparedTest, prepare
-from bids_group.stats.permutation_design import KnownVariances, PermutationTest
-from bids_group.stats.permutation_inference import infer_by_permutation
-from bids_group.stats.permutation_patterns import find_missing_rows
+from bids_group.stats.permutation.batch import PreparedTest, prepare
+from bids_group.stats.permutation.design import KnownVariances, PermutationTest
+from bids_group.stats.permutation.engine import PermutationResult, PermutationState, run_permutations, start_state
+from bids_group.stats.permutation.inference import infer_by_permutation
+from bids_group.stats.permutation.patterns import find_missing_rows
 
 
 @dataclass(frozen=True)

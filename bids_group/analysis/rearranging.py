@@ -15,14 +15,14 @@ from bids_group.inputs.entries import selects
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.study import Study
-from bids_group.stats.exchangeability import (
+from bids_group.stats.permutation.exchangeability import (
     Exchangeability,
     exchange_by_blocks,
     exchange_freely,
     exchange_within,
 )
-from bids_group.stats.permutation_welch import plan_welch
-from bids_group.stats.rearrange import Rearrangements, plan_rearrangements
+from bids_group.stats.permutation.rearrange import Rearrangements, plan_rearrangements
+from bids_group.stats.permutation.welch import plan_welch
 from bids_group.vocabulary import Rearranging
 
 LARGEST_WRITTEN = 10**9

@@ -4,7 +4,7 @@ from typing import Any
 
 from bids_group.outputs.results import InferenceResult
 from bids_group.stats.correct import PermutationFacts
-from bids_group.stats.tail_approximation import TAIL_P
+from bids_group.stats.permutation.tail_approximation import TAIL_P
 
 LEVEL_WORDS = {
     "voxel": "familywise error over voxels (permutation, largest statistic)",

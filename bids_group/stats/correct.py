@@ -16,9 +16,9 @@ from scipy import special, stats
 from bids_group.stats import distributions
 from bids_group.stats.clusters import ClusterSet, label_clusters
 from bids_group.stats.glm import Statistic, compute_log_p, compute_z
+from bids_group.stats.permutation.tail_approximation import TailFit
 from bids_group.stats.random_fields import find_critical_height, log_p_extents, log_p_heights
 from bids_group.stats.smoothness import Smoothness
-from bids_group.stats.tail_approximation import TailFit
 from bids_group.vocabulary import ClusterForming, Connectivity, Tail
 
 DEFAULT_CLUSTER_FORMING: ClusterForming = ("p", 0.001)  # Woo et al. 2014; above it random field theory fails

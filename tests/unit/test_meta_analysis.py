@@ -65,7 +65,9 @@ def test_everything_is_that_of_metafor(method):
     assert np.all(fit.converged)
 
 
-@pytest.mark.parametrize(("method", "tolerance"), [("dersimonian-laird", 1e-9), ("reml", 1e-6)])  # PyMARE's own search ends at 1e-6
+@pytest.mark.parametrize(
+    ("method", "tolerance"), [("dersimonian-laird", 1e-9), ("reml", 1e-6)]
+)  # PyMARE's own search ends at 1e-6
 def test_tau2_effects_and_standard_errors_are_those_of_pymare(method, tolerance):
     fit = fit_pinned(method)
     t = [compute_meta_t(fit, index) for index in range(3)]

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bids_group.column_space import decompose, find_contrast_axes, partition_design
-from bids_group.stats.exchangeability import exchange_freely, exchange_whole, exchange_within
 from bids_group.stats.glm import compute_f, compute_t, fit_glm
 from bids_group.stats.partitioned import compute_partitioned, fit_partitioned
-from bids_group.stats.permutation import (
+from bids_group.stats.permutation.batch import prepare, run_batch
+from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.engine import (
     PermutationsStoppedError,
     find_pending,
     join_batch,
@@ -21,10 +22,9 @@ from bids_group.stats.permutation import (
     start_state,
     summarise,
 )
-from bids_group.stats.permutation_batch import prepare, run_batch
-from bids_group.stats.permutation_design import PermutationTest
-from bids_group.stats.permutation_kernels import BATCH, TILE
-from bids_group.stats.rearrange import plan_rearrangements
+from bids_group.stats.permutation.exchangeability import exchange_freely, exchange_whole, exchange_within
+from bids_group.stats.permutation.kernels import BATCH, TILE
+from bids_group.stats.permutation.rearrange import plan_rearrangements
 from tests import permutation_oracle as oracle
 
 ALL_LEVELS = ("voxel", "cluster-size", "cluster-mass", "tfce")

@@ -11,25 +11,25 @@ from scipy import stats
 from bids_group.column_space import decompose, find_contrast_axes, partition_design
 from bids_group.stats import distributions
 from bids_group.stats.correct import find_cluster_threshold
-from bids_group.stats.exchangeability import exchange_freely, exchange_within
 from bids_group.stats.glm import Statistic, compute_statistic, compute_z, fit_glm
 from bids_group.stats.meta_analysis import compute_meta_statistic, fit_meta
-from bids_group.stats.permutation import (
+from bids_group.stats.permutation.batch import prepare, run_batch
+from bids_group.stats.permutation.design import KnownVariances, PermutationTest
+from bids_group.stats.permutation.engine import (
     PermutationsStoppedError,
     join_batch,
     run_permutations,
     start_state,
     summarise,
 )
-from bids_group.stats.permutation_batch import prepare, run_batch
-from bids_group.stats.permutation_design import KnownVariances, PermutationTest
-from bids_group.stats.permutation_inference import infer_by_permutation
-from bids_group.stats.permutation_kernels import BATCH, TILE
-from bids_group.stats.permutation_patterns import find_missing_rows
-from bids_group.stats.permutation_welch import plan_welch
-from bids_group.stats.rearrange import plan_rearrangements
+from bids_group.stats.permutation.exchangeability import exchange_freely, exchange_within
+from bids_group.stats.permutation.inference import infer_by_permutation
+from bids_group.stats.permutation.kernels import BATCH, TILE
+from bids_group.stats.permutation.patterns import find_missing_rows
+from bids_group.stats.permutation.rearrange import plan_rearrangements
+from bids_group.stats.permutation.welch import plan_welch
+from bids_group.stats.permutation.z_tables import build_full_table, look_up_between
 from bids_group.stats.unequal_variances import compute_welch_statistic, fit_welch
-from bids_group.stats.z_tables import build_full_table, look_up_between
 from tests import permutation_oracle as oracle
 
 ALL_LEVELS = ("voxel", "cluster-size", "cluster-mass", "tfce")

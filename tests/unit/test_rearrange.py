@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bids_group.stats.exchangeability import (
+from bids_group.stats.permutation.exchangeability import (
     Exchangeability,
     exchange_by_blocks,
     exchange_freely,
     exchange_whole,
     exchange_within,
 )
-from bids_group.stats.rearrange import plan_rearrangements
-from bids_group.stats.schemes import count_orders, rank_order, unrank_orders
+from bids_group.stats.permutation.rearrange import plan_rearrangements
+from bids_group.stats.permutation.schemes import count_orders, rank_order, unrank_orders
 
 ALL = 10**6
 UNLIKELY = 1e-4  # of a seeded test to fail by chance

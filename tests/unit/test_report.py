@@ -395,7 +395,9 @@ PERMUTATION = {
 def test_a_permutation_test_is_described_as_it_was_done(level, changes, threshold, words):
     units = {"cluster-size": "voxels", "tfce": "TFCE"}
     facts = {**PERMUTATION, **changes, "Level": level}
-    record = make_record(correction="permutation", permutation=facts, threshold_unit=units.get(level, "t"), cluster_threshold=3.1)
+    record = make_record(
+        correction="permutation", permutation=facts, threshold_unit=units.get(level, "t"), cluster_threshold=3.1
+    )
     assert describe_threshold(record) == threshold
     assert describe_permutation(record, "t") == words
 

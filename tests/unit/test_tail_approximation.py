@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bids_group.stats.tail_approximation import approximate_tail, compute_fit_p, fit_generalised_pareto
+from bids_group.stats.permutation.tail_approximation import approximate_tail, compute_fit_p, fit_generalised_pareto
 
 SEEDS = st.integers(0, 2**32 - 1)
 

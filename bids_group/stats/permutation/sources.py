@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.stats.permutation_design import PermutationTest
-from bids_group.stats.permutation_kernels import (
+from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.kernels import (
     BATCH,
     SMALLEST_UNEXPLAINED,
     TILE,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.column_space import decompose
-from bids_group.stats.exchangeability import Branch, Exchangeability, Indices, grow_tree
-from bids_group.stats.schemes import Flips, Permutations, Signs, name_content, plan_flips, plan_permutations
+from bids_group.stats.permutation.exchangeability import Branch, Exchangeability, Indices, grow_tree
+from bids_group.stats.permutation.schemes import Flips, Permutations, Signs, name_content, plan_flips, plan_permutations
 
 # Rows of U closer than this, relative to the largest value of the column, are equal but for rounding.
 ROW_TOLERANCE = 1e-9

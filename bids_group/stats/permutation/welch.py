@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.column_space import decompose
-from bids_group.stats.exchangeability import Exchangeability
-from bids_group.stats.permutation_design import PermutationTest
-from bids_group.stats.permutation_kernels import BATCH, TILE, rearrange_interest
-from bids_group.stats.permutation_patterns import choose_ties
-from bids_group.stats.permutation_sources import (
+from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.exchangeability import Exchangeability
+from bids_group.stats.permutation.kernels import BATCH, TILE, rearrange_interest
+from bids_group.stats.permutation.patterns import choose_ties
+from bids_group.stats.permutation.rearrange import Rearrangements, plan_rearrangements
+from bids_group.stats.permutation.sources import (
     TIE_TOLERANCE,
     Allocate,
     Heights,
@@ -34,10 +35,9 @@ from bids_group.stats.permutation_sources import (
     iterate_tiles,
     measure_norms,
 )
-from bids_group.stats.rearrange import Rearrangements, plan_rearrangements
+from bids_group.stats.permutation.welch_kernels import convert_to_g, convert_to_v
+from bids_group.stats.permutation.z_tables import ZTable, build_full_table
 from bids_group.stats.unequal_variances import DOF_TOLERANCE
-from bids_group.stats.welch_kernels import convert_to_g, convert_to_v
-from bids_group.stats.z_tables import ZTable, build_full_table
 
 # A group whose rows a rearranged design fits exactly has no error variance, and the rearrangement no statistic.
 SMALLEST_GROUP_DOF = 1e-6

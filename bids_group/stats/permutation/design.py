@@ -17,7 +17,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.stats.rearrange import Rearrangements
+from bids_group.stats.permutation.rearrange import Rearrangements
 from bids_group.stats.tfce import EXTENT_POWER, HEIGHT_POWER
 from bids_group.vocabulary import Connectivity, Heterogeneity, PermutationLevel, Tail, Test
 

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from bids_group.stats.cluster_maxima import measure_largest_clusters
 from bids_group.stats.neighbours import build_all_neighbours, build_neighbours
-from bids_group.stats.permutation_design import PermutationTest
-from bids_group.stats.permutation_kernels import BATCH, tally
-from bids_group.stats.permutation_meta import prepare_meta
-from bids_group.stats.permutation_patterns import prepare_patterns
-from bids_group.stats.permutation_sources import (
+from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.kernels import BATCH, tally
+from bids_group.stats.permutation.meta import prepare_meta
+from bids_group.stats.permutation.patterns import prepare_patterns
+from bids_group.stats.permutation.rearrange import Rearrangements
+from bids_group.stats.permutation.sources import (
     Allocate,
     HeightSource,
     Rearranged,
@@ -20,9 +21,8 @@ from bids_group.stats.permutation_sources import (
     compute_identity,
     prepare_ordinary,
 )
-from bids_group.stats.permutation_sources import make_workspace as make_source_workspace
-from bids_group.stats.permutation_welch import prepare_welch
-from bids_group.stats.rearrange import Rearrangements
+from bids_group.stats.permutation.sources import make_workspace as make_source_workspace
+from bids_group.stats.permutation.welch import prepare_welch
 from bids_group.stats.tfce import find_largest_tfce
 from bids_group.vocabulary import PermutationLevel
 

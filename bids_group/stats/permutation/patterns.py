@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from bids_group.column_space import decompose
 from bids_group.stats.coverage import find_patterns
-from bids_group.stats.permutation_design import MissingRows, PermutationTest
-from bids_group.stats.permutation_kernels import (
+from bids_group.stats.permutation.design import MissingRows, PermutationTest
+from bids_group.stats.permutation.kernels import (
     BATCH,
     SMALLEST_UNEXPLAINED,
     TILE,
     find_whitening,
     rearrange_interest,
 )
-from bids_group.stats.permutation_sources import (
+from bids_group.stats.permutation.sources import (
     TIE_TOLERANCE,
     Allocate,
     Heights,
@@ -35,7 +35,7 @@ from bids_group.stats.permutation_sources import (
     iterate_tiles,
     measure_norms,
 )
-from bids_group.stats.z_tables import ZTable, build_table, look_up
+from bids_group.stats.permutation.z_tables import ZTable, build_table, look_up
 
 PATTERN_BLOCK = 64  # patterns whose bases are held at a time
 LARGEST_EXPLAINED = 1.0 - float(SMALLEST_UNEXPLAINED)

@@ -11,11 +11,11 @@ from bids_group.stats import distributions
 from bids_group.stats.clusters import label_clusters
 from bids_group.stats.correct import Inference, PermutationFacts, Threshold, adjust_fdr, find_smallest, pass_alpha
 from bids_group.stats.glm import Statistic
-from bids_group.stats.permutation import PermutationResult
-from bids_group.stats.permutation_design import PermutationTest
-from bids_group.stats.permutation_patterns import count_pattern_dof
-from bids_group.stats.rearrange import Rearrangements
-from bids_group.stats.tail_approximation import TAIL_P, TailFit, approximate_tail
+from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.engine import PermutationResult
+from bids_group.stats.permutation.patterns import count_pattern_dof
+from bids_group.stats.permutation.rearrange import Rearrangements
+from bids_group.stats.permutation.tail_approximation import TAIL_P, TailFit, approximate_tail
 from bids_group.vocabulary import PermutationLevel
 
 # Whole numbers such as 0.29 x 100 must not round to the one below.

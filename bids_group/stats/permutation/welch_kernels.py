@@ -4,8 +4,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from bids_group.stats.permutation_kernels import SMALLEST_UNEXPLAINED
-from bids_group.stats.z_tables import DOF_STEP, LARGEST_LOG, ZTable, look_up_between
+from bids_group.stats.permutation.kernels import SMALLEST_UNEXPLAINED
+from bids_group.stats.permutation.z_tables import DOF_STEP, LARGEST_LOG, ZTable, look_up_between
 
 # A covariance whose pivots fall below this part of the first has lost rank.
 SMALLEST_PIVOT = 1e-12

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from bids_group.stats.cluster_maxima import measure_masses
 from bids_group.stats.clusters import label_clusters
-from bids_group.stats.permutation_batch import (
+from bids_group.stats.permutation.batch import (
     BatchResult,
     PreparedTest,
     make_workspace,
     run_batch,
 )
-from bids_group.stats.permutation_design import CLUSTER_LEVELS
-from bids_group.stats.permutation_kernels import BATCH
-from bids_group.stats.permutation_sources import TIE_TOLERANCE
+from bids_group.stats.permutation.design import CLUSTER_LEVELS
+from bids_group.stats.permutation.kernels import BATCH
+from bids_group.stats.permutation.sources import TIE_TOLERANCE
 from bids_group.stats.tfce import compute_tfce
 from bids_group.vocabulary import PermutationLevel
 

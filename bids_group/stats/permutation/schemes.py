@@ -16,7 +16,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.stats.exchangeability import Branch, Indices, Shuffle, find_flips, find_shuffles
+from bids_group.stats.permutation.exchangeability import Branch, Indices, Shuffle, find_flips, find_shuffles
 
 Signs = NDArray[np.int8]
 
