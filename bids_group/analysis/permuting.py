@@ -11,17 +11,14 @@ from numpy.typing import NDArray
 
 from bids_group import __version__
 from bids_group.analysis.coverage import number_subjects
-from bids_group.analysis.rearranging import Scheme, choose_scheme, list_rearrangements
+from bids_group.analysis.rearranging import Scheme, choose_scheme, find_forming_threshold, list_rearrangements
 from bids_group.checkpoints import Checkpoints, digest
-from bids_group.errors import SpecError
 from bids_group.inputs.images import AnalysedVoxels
-from bids_group.inputs.inference_spec import InferenceSpec
+from bids_group.inputs.inference_spec import InferenceSpec, PermutationSpec
 from bids_group.inputs.loading import GroupData
 from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.storage import Allocate
 from bids_group.outputs.results import ContrastTest, InferenceResult, Rearranging
-from bids_group.stats.correct import find_cluster_threshold
-from bids_group.stats.glm import Statistic
 from bids_group.stats.partitioned import compute_subject_scores
 from bids_group.stats.permutation.batch import PreparedTest, prepare
 from bids_group.stats.permutation.design import KnownVariances, PermutationTest
@@ -97,7 +94,7 @@ def permute_contrast(contrast: TestedContrast, entry: InferenceSpec, resources: 
     assert entry.permutation is not None  # of the correction permutation
     scheme = choose_scheme(contrast.plan, contrast.model, contrast.index)
     test = _state_test(contrast, entry, scheme)
-    result = _run(test, contrast, resources)
+    result = _run(test, contrast, resources, _name_test(test, scheme, entry.permutation))
     found = infer_by_permutation(
         contrast.test.statistic,
         test,
@@ -114,30 +111,20 @@ def _state_test(contrast: TestedContrast, entry: InferenceSpec, scheme: Scheme) 
     """Put data, design, rearrangements and threshold together."""
     assert entry.permutation is not None
     statistic = contrast.test.statistic
-    tail = None if statistic.test == "F" else entry.tail
-    data, differences = _find_data(contrast), _find_differences(contrast)
-    rank = scheme.interest.shape[1]
-    dof_effect, dof = (len(data) * n for n in (rank, len(scheme.interest) - rank - scheme.nuisance.shape[1]))
-    nominal = Statistic(statistic.test, statistic.value, None, None, float(dof_effect), float(dof))
-    try:
-        is_in_z = contrast.plan.node.settings.min_coverage < 1 or contrast.model.variance_groups is not None
-        threshold = find_cluster_threshold(nominal, entry.cluster_forming, tail, is_in_z=is_in_z)
-    except ValueError as error:
-        raise SpecError(f"{entry.path}.ClusterThreshold", str(error)) from error
     return PermutationTest(
-        data=data,
+        data=_find_data(contrast),
         interest=scheme.interest,
         nuisance=scheme.nuisance,
         test=statistic.test,
         rearrangements=list_rearrangements(scheme, entry),
         mask=contrast.voxels.mask,
-        tail=tail,
+        tail=None if statistic.test == "F" else entry.tail,
         levels=entry.permutation.levels,
         connectivity=contrast.plan.node.settings.connectivity,
-        cluster_threshold=threshold,
+        cluster_threshold=find_forming_threshold(contrast.plan, contrast.model, contrast.index, entry),
         extent_power=entry.permutation.extent_power,
         height_power=entry.permutation.height_power,
-        **differences,
+        **_find_differences(contrast),
     )
 
 
@@ -174,10 +161,9 @@ def _find_data(contrast: TestedContrast) -> NDArray[np.float32]:
     return scores
 
 
-def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources) -> PermutationResult:
-    """Run a test from where an earlier run was stopped, if one was."""
+def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources, name: str) -> PermutationResult:
+    """Run a test from where an earlier run of this name was stopped, if one was."""
     label = contrast.model.contrasts[contrast.index].label
-    name = _name_test(test)
     prepared = prepare(test, resources.allocate)
     state = _load_state(prepared, resources.checkpoints.find(name))
     n_left = len(state.is_done) - state.n_done
@@ -201,15 +187,15 @@ def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources) 
     return result
 
 
-def _name_test(test: PermutationTest) -> str:
+def _name_test(test: PermutationTest, scheme: Scheme, asked: PermutationSpec) -> str:
     """Return a name for everything that the result of a test depends on."""
-    listed, exchanged = test.rearrangements, test.rearrangements.draw(0, min(test.rearrangements.n, 64))
     return digest(
         __version__,
         np.__version__,
         *(test.data, test.interest, test.nuisance, test.mask),
         *(test.test, test.tail, test.levels, test.connectivity, test.cluster_threshold),
-        *(test.extent_power, test.height_power, listed.n, listed.n_distinct, *exchanged),
+        *(test.extent_power, test.height_power, asked.n, asked.seed),
+        *(scheme.exchangeability.kind, scheme.exchangeability.blocks),
         *((None,) if test.missing is None else (test.missing.present, test.missing.members)),
         *((None,) if test.variance_groups is None else (test.variance_groups,)),
         *((None,) if test.known is None else (test.known.variances, test.known.method)),

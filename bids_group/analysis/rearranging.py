@@ -15,6 +15,8 @@ from bids_group.inputs.entries import selects
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.study import Study
+from bids_group.stats.correct import find_cluster_threshold
+from bids_group.stats.glm import Statistic
 from bids_group.stats.permutation.exchangeability import (
     Exchangeability,
     exchange_by_blocks,
@@ -127,7 +129,8 @@ def describe_schemes(plan: NodePlan, model: ModelPlan) -> list[str]:
                 scheme = choose_scheme(plan, model, index)
                 listed = list_rearrangements(scheme, entry)
                 count = f"all {listed.n}" if listed.is_exhaustive else f"{listed.n} of {_count(listed.n_distinct)}"
-                lines.append(f"{contrast.label}: {count} {scheme.words}")
+                name = f" ({entry.name})" if entry.name else ""
+                lines.append(f"{contrast.label}{name}: {count} {scheme.words}")
     return lines
 
 
@@ -156,6 +159,8 @@ def check_permutations(plan: NodePlan, model: ModelPlan) -> list[str]:
     warnings = []
     for entry in plan.node.settings.inference:
         for index, contrast in enumerate(model.contrasts):
+            if entry.correction in ("permutation", "rft") and selects(entry, contrast):
+                find_forming_threshold(plan, model, index, entry)
             if entry.permutation is not None and selects(entry, contrast):
                 scheme = choose_scheme(plan, model, index)
                 if plan.node.model_type == "meta" and scheme.exchangeability.kind != "flips":
@@ -174,11 +179,13 @@ def list_rearrangements(scheme: Scheme, entry: InferenceSpec) -> Rearrangements:
         If nothing can be exchanged.
     """
     assert entry.permutation is not None  # of the correction permutation
-    asked = {"n_asked": entry.permutation.n, "seed": entry.permutation.seed}
+    n_asked, seed = entry.permutation.n, entry.permutation.seed
     if scheme.variance_groups is None:
-        listed = plan_rearrangements(scheme.interest, scheme.exchangeability, **asked)
+        listed = plan_rearrangements(
+            scheme.interest, scheme.exchangeability, n_asked=n_asked, seed=seed, nuisance=scheme.nuisance
+        )
     else:
-        listed = plan_welch(scheme.interest, scheme.variance_groups, scheme.exchangeability, **asked)
+        listed = plan_welch(scheme.interest, scheme.variance_groups, scheme.exchangeability, n_asked=n_asked, seed=seed)
     if listed.n_distinct < 2:
         raise SpecError(
             entry.path,
@@ -186,6 +193,32 @@ def list_rearrangements(scheme: Scheme, entry: InferenceSpec) -> Rearrangements:
             "design; use other blocks, or leave the contrast out with Contrasts",
         )
     return listed
+
+
+def find_forming_threshold(plan: NodePlan, model: ModelPlan, index: int, entry: InferenceSpec) -> float:
+    """Find the cluster-forming threshold of a contrast, in units of its statistic, or in z where dof differ.
+
+    Raises
+    ------
+    SpecError
+        If it does not fit the statistic, or no statistic reaches it.
+    """
+    contrast = model.contrasts[index]
+    interest, nuisance = _divide(model, index)
+    factored = model.partition.contrasts[index] if model.partition else None
+    is_partitioned = model.error_term == "partitioned" and factored is not None
+    n_within = factored.within.shape[1] if is_partitioned and factored is not None else 1
+    rank, dof = interest.shape[1], len(interest) - interest.shape[1] - nuisance.shape[1]
+    nominal = Statistic(contrast.test, np.zeros(1), None, None, float(n_within * rank), float(n_within * dof))
+    is_in_z = plan.node.settings.min_coverage < 1 or model.variance_groups is not None
+    tail = None if contrast.test == "F" else entry.tail
+    try:
+        threshold = find_cluster_threshold(nominal, entry.cluster_forming, tail, is_in_z=is_in_z)
+    except ValueError as error:
+        raise SpecError(f"{entry.path}.ClusterThreshold", f"{contrast.label}: {error}") from error
+    if not np.isfinite(threshold):
+        raise SpecError(f"{entry.path}.ClusterThreshold", f"{contrast.label}: no statistic is as large as that")
+    return threshold
 
 
 def _refuse_meta(name: str) -> str:

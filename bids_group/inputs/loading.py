@@ -90,24 +90,24 @@ def load_group(
     reader = _Reader(sources, smoothing_fwhm, grid.voxel_sizes, with_variances, given_mask)
     n_rows, n_needed = len(sources), count_needed(len(sources), min_coverage)
     first = reader.read(0)
-    candidates = _find_candidates(reader, first[0], n_rows - n_needed + 1, given_mask, n_threads)
+    candidates = _find_candidates(reader, first[1][0], n_rows - n_needed + 1, given_mask, n_threads)
     allocate = allocate or _allocate
-    matrices = [allocate((n_rows, int(candidates.sum()))) for _ in first]
+    matrices = [allocate((n_rows, int(candidates.sum()))) for _ in first[1]]
     n_present = np.zeros(matrices[0].shape[1], dtype=np.int32)
     counts = np.zeros(n_rows, dtype=np.int64)
     finite_share, zero_share = np.zeros((2, n_rows))
     lock = Lock()
 
     def fill(row: int) -> None:
-        maps = first if row == 0 else reader.read(row)
+        effect, maps = first if row == 0 else reader.read(row)
         present = _is_present(maps[0])
         here = present[candidates]
         for matrix, values in zip(matrices, maps, strict=True):
             matrix[row] = values[candidates]
             matrix[row, ~here] = np.nan
-        searched = maps[0] if given_mask is None else maps[0][given_mask]
-        finite_share[row], zero_share[row] = np.isfinite(searched).mean(), (searched == 0).mean()
-        counts[row] = np.count_nonzero(_is_present(searched))
+        searched = np.s_[:] if given_mask is None else given_mask
+        finite_share[row], zero_share[row] = np.isfinite(effect[searched]).mean(), (effect[searched] == 0).mean()
+        counts[row] = np.count_nonzero(present[searched])
         with lock:
             np.add(n_present, here, out=n_present)
         report_progress()
@@ -143,19 +143,22 @@ class _Reader:
     with_variances: bool
     given_mask: NDArray[np.bool_] | None
 
-    def read(self, row: int) -> tuple[NDArray[np.float32], ...]:
-        """Return the effect, not finite where a voxel has no value, and its variance if asked for."""
+    def read(self, row: int) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
+        """Return the effect as it is, then what enters the matrices: itself, and its variance if asked for.
+
+        In the matrices it is not finite where it has no variance.
+        """
         source = self.sources[row]
         if not self.with_variances:
             effect = read_effect(source)
             if self.smoothing_fwhm:
                 effect = smooth_map(effect, self.smoothing_fwhm, self.voxel_sizes)
-            maps: tuple[NDArray[np.float32], ...] = (effect,)
+            maps: tuple[NDArray[np.float32], ...] = (effect,)  # smoothed, if at all
         else:
             effect, variance = read_effect_and_variance(source)
             maps = (np.where(np.isfinite(variance) & (variance > 0), effect, np.float32(np.nan)), variance)
         _check_any_present(list_paths(source)[0], _is_present(maps[0]), self.given_mask)
-        return maps
+        return effect, maps
 
 
 def count_needed(n_maps: int, min_coverage: float) -> int:
@@ -192,7 +195,7 @@ def _find_candidates(
     """
     candidates = _is_present(first_values)
     with ThreadPoolExecutor(n_threads) as pool:
-        for present in pool.map(lambda row: _is_present(reader.read(row)[0]), range(1, n_maps)):
+        for present in pool.map(lambda row: _is_present(reader.read(row)[1][0]), range(1, n_maps)):
             candidates |= present
     return candidates if given_mask is None else given_mask & candidates
 

@@ -4,7 +4,8 @@ Subject-level nodes compute nothing; they say how. Maps are read and combined wh
 at a time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from bids_group.inputs.nifti import read_values
 
 WEIGHT_FORMAT = "{:+.4g}"
+SMALLEST_WEIGHT = 1e-12  # of the largest: rounding
+MOST_FILES_DESCRIBED = 4
 
 Floats = NDArray[np.float64]
 
@@ -110,6 +113,8 @@ def describe_source(source: MapSource) -> str:
     """
     if isinstance(source, MapFile):
         return source.uri
+    if (n_files := len(list_files(source))) > MOST_FILES_DESCRIBED:
+        return f"a combination of {n_files} maps such as {list_files(source)[0].uri}"
     terms = []
     for weight, part in zip(source.weights, source.parts, strict=True):
         shown = describe_source(part) if isinstance(part, MapFile) else f"({describe_source(part)})"
@@ -118,8 +123,46 @@ def describe_source(source: MapSource) -> str:
 
 
 def has_variance(source: MapSource) -> bool:
-    """Return whether the variance of a row's map is known."""
+    """Return whether the variance of every file of a row is known."""
     return all(file.variance is not None for file in list_files(source))
+
+
+def find_repeated(source: MapSource) -> MapFile | None:
+    """Return a file that enters a row more than once, so that its parts are not independent; None if none does."""
+    counts = Counter(file.uri for file in list_files(source))
+    return next((file for file in list_files(source) if counts[file.uri] > 1), None)
+
+
+def add_up(parts: Sequence[MapSource], weights: Sequence[float]) -> CombinedMap:
+    """Return a weighted sum, in which a file that stands in several parts has one weight.
+
+    Sums of sums are one sum of files, so that what cancels is not read, and what enters twice is not taken for two.
+
+    Parameters
+    ----------
+    parts : sequence of MapSource
+    weights : sequence of float
+    """
+    total: dict[object, tuple[MapSource, float]] = {}
+    for part, weight in zip(parts, weights, strict=True):
+        for key, source, own in _list_terms(part):
+            total[key] = (source, total.get(key, (source, 0.0))[1] + weight * own)
+    largest = max(abs(weight) for _, weight in total.values())
+    kept = [(source, weight) for source, weight in total.values() if abs(weight) > SMALLEST_WEIGHT * largest]
+    column = np.array([[weight] for _, weight in kept])
+    return CombinedMap(tuple(source for source, _ in kept), column, np.ones(1))
+
+
+def _list_terms(source: MapSource) -> Iterator[tuple[object, MapSource, float]]:
+    """List what a plain sum is made of, each with its weight and what tells it from others."""
+    if isinstance(source, MapFile):
+        yield source.uri, source, 1.0
+    elif source.by_variance:
+        yield id(source), source, 1.0
+    else:
+        for part, weight in zip(source.parts, source.weights, strict=True):
+            for key, term, own in _list_terms(part):
+                yield key, term, float(weight * own)
 
 
 def read_effect(source: MapSource) -> NDArray[np.float32]:
@@ -128,7 +171,7 @@ def read_effect(source: MapSource) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (x, y, z)
-        Where a part has no value (zero, or not finite), neither has the sum.
+        Where a part has no value (zero, or not finite), neither has the sum, which is NaN there.
 
     Raises
     ------
@@ -146,7 +189,7 @@ def read_effect_and_variance(source: MapSource) -> tuple[NDArray[np.float32], ND
     Returns
     -------
     effect, variance : ndarray of float32, shape (x, y, z)
-        Where a part has no effect or no positive variance, the sum has neither; a variance of 0 is written there.
+        Where a part has no effect or no positive variance, the sum has neither: both are NaN.
 
     Raises
     ------
@@ -193,8 +236,8 @@ def _sum_plainly(source: CombinedMap) -> NDArray[np.float32]:
 
 
 def _spread(values: Floats, known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Put values on the grid, 0 where there are none; a value that is 0 becomes the smallest that is not."""
-    volume = np.zeros(known.shape, dtype=np.float32)
+    """Put values on the grid, NaN where there are none; a value that is 0 becomes the smallest that is not."""
+    volume = np.full(known.shape, np.nan, dtype=np.float32)
     volume[known] = values
-    volume[known & (volume == 0)] = np.finfo(np.float32).tiny  # a difference of 0 is a value; a 0 on disk is none
+    volume[volume == 0] = np.finfo(np.float32).tiny  # a difference of 0 is a value; a 0 on disk is none
     return volume

@@ -167,6 +167,7 @@ def plan_node(
         *check_cells(node, cells, named),
         *check_mixed_entities(node, cells, named),
         *_tell_dropped(dropped, inputs.rows),
+        *inputs.warnings,
     ]
     models = [_plan_model(node, name, table) for (name, _), table in zip(groups, remaining, strict=True)]
     labels = [contrast.label for model in models for contrast in model.contrasts]

@@ -12,7 +12,7 @@ from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.design import DesignMatrix
 from bids_group.inputs.entries import selects
 from bids_group.inputs.error_terms import weigh_maps
-from bids_group.inputs.map_sources import has_variance, list_files
+from bids_group.inputs.map_sources import find_repeated, has_variance, list_files
 from bids_group.inputs.spec import NodeSpec
 from bids_group.vocabulary import ErrorTerm
 
@@ -89,7 +89,7 @@ def check_meta_analysis(node: NodeSpec, rows: pd.DataFrame, error_term: ErrorTer
 
 
 def check_variances(path: str, rows: pd.DataFrame) -> None:
-    """Refuse maps whose variances are not known.
+    """Refuse maps whose variances are not known, or not that of independent parts.
 
     Raises
     ------
@@ -104,6 +104,13 @@ def check_variances(path: str, rows: pd.DataFrame) -> None:
             "(..._stat-variance_statmap.nii.gz for ..._stat-effect_statmap.nii.gz, ..._variance.nii.gz for "
             "..._effect.nii.gz); add them, or use the type 'glm'",
         )
+    for source in rows["source"]:
+        repeated = find_repeated(source)
+        if repeated is not None:
+            raise SpecError(
+                path,
+                f"{repeated.path} enters a combined map more than once, so that the variance of the sum is not known",
+            )
 
 
 def check_same_hypotheses(full: DesignMatrix, reduced: DesignMatrix, contrasts: Sequence[Contrast]) -> None:

@@ -43,10 +43,13 @@ class InputTable:
         `dataset`, `path`, `uri`, and `source`, what the map is made of.
     excluded : DataFrame
         The effect maps that a filter left out, with the same columns and `reason`.
+    warnings : tuple of str
+        What was odd on the way to these maps.
     """
 
     rows: pd.DataFrame
     excluded: pd.DataFrame
+    warnings: tuple[str, ...] = ()
 
 
 def find_maps(
@@ -94,15 +97,24 @@ def find_maps(
     effects = effects.assign(source=source, contrast=contrast)
     rows, excluded = split_by_criteria(effects, list_criteria(selection))
     _check_contrasts_in_names(rows)
-    return InputTable(sort_rows(rows), sort_rows(excluded))
+    used = {source.variance.uri for source in rows["source"] if source.variance is not None}
+    return InputTable(sort_rows(rows), sort_rows(excluded[~excluded["uri"].isin(used)]))
 
 
 def _find_sources(effects: pd.DataFrame, found: pd.DataFrame) -> pd.Series:
     """Return the file of each effect, with that of its variance: the same entities but for stat, in the same folder."""
     is_variance = (found["stat"] == "variance") | (found["stat"].isna() & (found["suffix"] == "variance"))
-    variances = dict(zip(_identify(found[is_variance]), _list_files(found[is_variance]), strict=True))
-    pairs = zip(_identify(effects), _list_files(effects), strict=True)
-    sources = [replace(file, variance=variances.get(key)) for key, file in pairs]
+    variances: dict[tuple[object, ...], MapFile] = {}
+    for key, file in zip(_identify(found[is_variance]), _list_files(found[is_variance]), strict=True):
+        if key in variances:
+            raise DataError(
+                f"{variances[key].path} and {file.path}: two maps of the variance of one effect; remove one of them"
+            )
+        variances[key] = file
+    # What is no effect, such as a z map that Input asks for, has no variance of its own.
+    has_one = (effects["stat"] == "effect") | (effects["stat"].isna() & (effects["suffix"] == "effect"))
+    rows = zip(_identify(effects), _list_files(effects), has_one, strict=True)
+    sources = [replace(file, variance=variances.get(key)) if is_effect else file for key, file, is_effect in rows]
     return pd.Series(sources, effects.index, dtype=object)
 
 

@@ -4,7 +4,7 @@ A node's design is fitted to each subject's maps apart; each of its contrasts is
 on with the entities that the group shares.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,18 +19,24 @@ from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_
 from bids_group.inputs.design import DesignMatrix, build_columns
 from bids_group.inputs.edges import Edge, sort_nodes
 from bids_group.inputs.filters import Criterion, split_by_criteria
-from bids_group.inputs.map_sources import CombinedMap, MapSource, describe_source, list_paths, list_uris
+from bids_group.inputs.map_sources import (
+    SMALLEST_WEIGHT,
+    CombinedMap,
+    MapSource,
+    add_up,
+    describe_source,
+    list_paths,
+    list_uris,
+)
 from bids_group.inputs.plan_checks import check_variances
 from bids_group.inputs.query import InputTable, sort_rows
 from bids_group.inputs.spec import ModelSpec, NodeSpec
+from bids_group.inputs.subject_checks import check_groups, check_subject_node
 from bids_group.inputs.transformations import apply_instructions
 from bids_group.inputs.variable_tables import ValueTable
 from bids_group.inputs.variables import VariableTable
 
-# What is computed over rows would be computed over those of all subjects, where the model is of one.
-_OVER_ROWS = ("Demean", "Scale", "Orthogonalize")
 _OF_A_FILE = ("path", "uri", "source", "desc", "stat", "suffix", "extension")
-_SMALLEST_PART = 1e-12  # of the largest weight: rounding
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def pass_along(spec: ModelSpec, inputs: InputTable, variables: Variables) -> dic
     made: dict[str, InputTable] = {}
     for name in sort_nodes(tuple(nodes), spec.edges):
         edges = [edge for edge in spec.edges if edge.destination == name]
-        taken[name] = _join([_filter(edge, made[edge.source]) for edge in edges], inputs) if edges else inputs
+        taken[name] = _join(edges, [_filter(edge, made[edge.source]) for edge in edges], inputs) if edges else inputs
         if nodes[name].level == "Subject":
             made[name] = combine_maps(nodes[name], taken[name], variables)
     return taken
@@ -91,19 +97,29 @@ def _filter(edge: Edge, maps: InputTable) -> InputTable:
         rows, dropped = split_by_criteria(maps.rows, criteria)
     except (DataError, NothingSelectedError) as error:
         raise SpecError(f"{edge.path}.Filter", str(error)) from error
-    return InputTable(rows, pd.concat([maps.excluded, _list_files(dropped)], ignore_index=True))
+    return InputTable(rows, pd.concat([maps.excluded, _list_files(dropped)], ignore_index=True), maps.warnings)
 
 
-def _join(passed: Sequence[InputTable], inputs: InputTable) -> InputTable:
+def _join(edges: Sequence[Edge], passed: Sequence[InputTable], inputs: InputTable) -> InputTable:
     """Put the maps of several nodes together; what none of them uses of the maps on disk is excluded."""
     rows = pd.concat([one.rows for one in passed], ignore_index=True)
+    for i, one in enumerate(passed):
+        for edge, other in zip(edges[:i], passed[:i], strict=True):
+            both = sorted(set(one.rows["contrast"]) & set(other.rows["contrast"]))
+            if both:
+                raise SpecError(
+                    edges[i].path,
+                    f"{edges[i].source!r} and {edge.source!r} both pass on maps of the contrast {both[0]!r}; rename it "
+                    "in one of them, or choose with Filter",
+                )
     used = {uri for source in rows["source"] for uri in list_uris(source)}
     reasons = {
         uri: reason for one in passed for uri, reason in zip(one.excluded["uri"], one.excluded["reason"], strict=True)
     }
     left = inputs.rows[~inputs.rows["uri"].isin(used)]
     left = left.assign(reason=[reasons.get(uri, "not used by the Subject-level node") for uri in left["uri"]])
-    return InputTable(sort_rows(rows), pd.concat([inputs.excluded, left], ignore_index=True))
+    warnings = dict.fromkeys(warning for one in passed for warning in one.warnings)
+    return InputTable(sort_rows(rows), pd.concat([inputs.excluded, left], ignore_index=True), tuple(warnings))
 
 
 def _list_files(rows: pd.DataFrame) -> pd.DataFrame:
@@ -136,15 +152,10 @@ def combine_maps(node: NodeSpec, inputs: InputTable, variables: Variables) -> In
     SpecError, DataError
         If the design or a contrast is not right, or a subject lacks a map that a contrast needs.
     """
-    for instruction in node.instructions:
-        if instruction.name in _OVER_ROWS:
-            raise SpecError(
-                instruction.path,
-                f"{instruction.name} is computed over the rows of a model, and this one is of one subject",
-            )
-    _check_group_by(node, inputs.rows)
+    check_subject_node(node, inputs.rows)
     table = VariableTable(inputs.rows, variables.participants, tables=variables.tables)
     table, filtered = apply_instructions(node.instructions, table)
+    check_groups(node, table)
     if node.model_type == "meta":
         check_variances(f"{node.path}.Model.Type", table.rows)
     groups = _Groups(node, table.rows, build_columns(node, table))
@@ -153,13 +164,26 @@ def combine_maps(node: NodeSpec, inputs: InputTable, variables: Variables) -> In
     lost = table.rows[table.rows["subject"].isin(dropped)]
     reasons = [*filtered.values(), *(dropped[subject] for subject in lost["subject"])]
     excluded = pd.concat([inputs.rows.loc[list(filtered)], lost]).assign(reason=reasons)
-    return InputTable(rows, _list_files(excluded))
+    before = inputs.excluded[["uri", "reason"]] if len(inputs.excluded) else None
+    listed = pd.concat([before, _list_files(excluded)], ignore_index=True)
+    return InputTable(rows, listed, (*inputs.warnings, *_find_warnings(node, groups, dropped)))
 
 
-def _check_group_by(node: NodeSpec, rows: pd.DataFrame) -> None:
-    for i, name in enumerate(node.group_by):
-        if rows[name].isna().all():
-            raise SpecError(f"{node.path}.GroupBy[{i}]", f"no map has the entity {name!r}")
+def _find_warnings(node: NodeSpec, groups: "_Groups", dropped: Mapping[str, str]) -> list[str]:
+    """Say who is left out, and that numbers of maps differ."""
+    warnings = []
+    if dropped:
+        listed = ", ".join(f"sub-{subject}" for subject in sorted(dropped))
+        warnings.append(
+            f"{node.name}: {len(dropped)} subjects are dropped because maps of theirs are missing: {listed}"
+        )
+    counts = [len(rows) for rows, _, _ in groups.groups if rows["subject"].iloc[0] not in dropped]
+    if len(set(counts)) > 1:
+        warnings.append(
+            f"{node.name}: {min(counts)} to {max(counts)} maps are combined, so that the combined maps are not equally "
+            "precise"
+        )
+    return warnings
 
 
 @dataclass(frozen=True)
@@ -208,7 +232,7 @@ class _Groups:
                 if outside.any():
                     columns = ", ".join(np.array(self.design.columns)[outside])
                     lacking[str(rows["subject"].iloc[0])] = (
-                        f"the {len(rows)} maps do not determine {contrast.name!r} (columns {columns})"
+                        f"its {len(rows)} map(s) do not determine {contrast.name!r} (columns {columns})"
                     )
         n_subjects = self.rows["subject"].nunique()
         if lacking and (self.node.settings.missing != "drop-subject" or len(lacking) == n_subjects):
@@ -232,10 +256,15 @@ class _Groups:
         ]
         return pd.DataFrame(lines).astype(object).reindex(columns=self.rows.columns)
 
+    @cached_property
+    def shared(self) -> list[str]:
+        """The entities that combined maps have: those of the groups, and those that do not differ between any maps."""
+        names = (str(name) for name in self.rows if name not in _OF_A_FILE)
+        return [name for name in names if name in self.node.group_by or self.rows[name].nunique(dropna=False) == 1]
+
     def _combine_group(self, rows: pd.DataFrame, space: ColumnSpace, contrast: Contrast) -> dict[str, Any]:
-        source = self._combine_maps(list(rows["source"]), space, contrast.weights)
-        names = (str(name) for name in rows if name not in _OF_A_FILE)
-        shared = {name: rows[name].iloc[0] for name in names if rows[name].nunique(dropna=False) == 1}
+        source = self._combine_maps(rows, space, contrast.weights)
+        shared = {name: rows[name].iloc[0] for name in self.shared}
         is_named = "contrast" not in self.node.group_by
         return {
             **shared,
@@ -245,14 +274,25 @@ class _Groups:
             "source": source,
         }
 
-    def _combine_maps(self, parts: list[MapSource], space: ColumnSpace, weights: NDArray[np.float64]) -> CombinedMap:
-        coefficients = space.score_weights(weights)[0]
-        if self.node.model_type == "meta":
-            return CombinedMap(tuple(parts), space.basis, coefficients, by_variance=True)
-        on_maps = space.basis @ coefficients
-        used = np.abs(on_maps) > _SMALLEST_PART * np.abs(on_maps).max()
+    def _combine_maps(self, rows: pd.DataFrame, space: ColumnSpace, weights: NDArray[np.float64]) -> CombinedMap:
+        parts: list[MapSource] = list(rows["source"])
+        if self.node.model_type != "meta":
+            return add_up(parts, list(space.basis @ space.score_weights(weights)[0]))
+        used = _find_used(space, weights)
+        space = decompose(self.design.matrix.loc[rows.index[used]].to_numpy())
         kept = tuple(part for part, is_used in zip(parts, used, strict=True) if is_used)
-        return CombinedMap(kept, on_maps[used][:, np.newaxis], np.ones(1))
+        return CombinedMap(kept, space.basis, space.score_weights(weights)[0], by_variance=True)
+
+
+def _find_used(space: ColumnSpace, weights: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the maps that have a weight whatever the variances: under equal ones, and under two sets of unequal ones."""
+    n_maps = len(space.basis)
+    coefficients, used = space.score_weights(weights)[0], np.zeros(n_maps, dtype=bool)
+    for precision in (np.ones(n_maps), 1.0 + np.sqrt(np.arange(n_maps)), 1.0 / (1.0 + np.arange(n_maps) % 3)):
+        information = space.basis.T @ (precision[:, np.newaxis] * space.basis)
+        on_maps = precision * (space.basis @ np.linalg.solve(information, coefficients))
+        used |= np.abs(on_maps) > SMALLEST_WEIGHT * np.abs(on_maps).max()
+    return used
 
 
 def _remember_spaces() -> Callable[[NDArray[np.float64]], ColumnSpace]:

@@ -70,6 +70,7 @@ def list_inputs(rows: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:
     """
     included = _list_files(rows).assign(included="yes", reason=None)
     left_out = excluded.assign(included="no", design_row=None, n_voxels_missing=None)
+    left_out = _list_files(left_out) if "source" in left_out else left_out
     table = pd.concat([included, left_out], ignore_index=True) if len(left_out) else included
     entities = [name for name in ENTITY_SHORT_NAMES if name in table and table[name].notna().any()]
     table = table.rename(columns={"uri": "file"})

@@ -87,7 +87,7 @@ def test_a_voxel_that_one_part_lacks_has_no_sum(tmp_path, absent):
     holed[1, 1, 1] = absent
     parts = [MapFile(write_map(tmp_path / f"{i}.nii", values), "") for i, values in enumerate((whole, holed))]
     total = read_effect(combine(parts, [1.0, 1.0]))
-    assert total[1, 1, 1] == 0
+    assert np.isnan(total[1, 1, 1])
     assert np.count_nonzero(total == 4.0) == total.size - 1
 
 

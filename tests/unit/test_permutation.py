@@ -1,15 +1,15 @@
 """The permutation engine against the definition of the test, against enumeration, and the laws that it keeps."""
 
+import re
 from dataclasses import replace
-from itertools import combinations, permutations, product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
-from bids_group.column_space import decompose, find_contrast_axes, partition_design
+from bids_group.column_space import decompose, partition_design
 from bids_group.stats.glm import compute_f, compute_t, fit_glm
 from bids_group.stats.partitioned import compute_partitioned, fit_partitioned
 from bids_group.stats.permutation.batch import prepare, run_batch
@@ -26,36 +26,21 @@ from bids_group.stats.permutation.exchangeability import exchange_freely, exchan
 from bids_group.stats.permutation.kernels import BATCH, TILE
 from bids_group.stats.permutation.rearrange import plan_rearrangements
 from tests import permutation_oracle as oracle
+from tests.permutation_designs import (
+    ALL_LEVELS,
+    CASES,
+    GROUPS,
+    MASK,
+    N_VOXELS,
+    F,
+    divide_all,
+    flip_all,
+    make_covariates,
+    make_data,
+    make_test,
+)
 
-ALL_LEVELS = ("voxel", "cluster-size", "cluster-mass", "tfce")
-MASK = np.random.default_rng(0).random((4, 5, 4)) < 0.8
-N_VOXELS = np.count_nonzero(MASK)
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def make_data(seed, n_rows, n_within=1, n_voxels=N_VOXELS, shift=0.0):
-    rng = np.random.default_rng(seed)
-    return (rng.normal(size=(n_within, n_rows, n_voxels)) + shift).astype(np.float32)
-
-
-def make_test(matrix, weights, exchangeability, *, n_asked=200, seed=0, shift=0.0, n_within=1, **options):
-    """A test of random data, its contrast given as weights on the design's columns."""
-    space = decompose(matrix)
-    directions, _ = find_contrast_axes(space, np.atleast_2d(weights))
-    interest, nuisance = partition_design(space.basis, directions)
-    settings = {"test": "t", "tail": "two-sided", "levels": ALL_LEVELS, "cluster_threshold": 1.2, "mask": MASK}
-    return PermutationTest(
-        data=make_data(seed, len(matrix), n_within, np.count_nonzero(options.get("mask", MASK)), shift),
-        interest=interest,
-        nuisance=nuisance,
-        rearrangements=plan_rearrangements(interest, exchangeability, n_asked=n_asked, seed=seed),
-        **settings | options,
-    )
-
-
-def make_covariates(n_rows, n_columns, seed=3):
-    rng = np.random.default_rng(seed)
-    return np.column_stack([np.ones(n_rows), rng.normal(size=(n_rows, n_columns))])
 
 
 def assert_same(one, other):
@@ -69,58 +54,6 @@ def assert_same(one, other):
 
 def run(test, **options):
     return run_permutations(prepare(test), **options)
-
-
-BLOCKS = np.repeat(np.arange(4), 3)
-CONDITIONS = np.kron(np.ones((4, 1)), np.eye(3))
-SUBJECTS = np.kron(np.eye(4), np.ones((3, 1)))
-GROUPS = np.repeat([[1.0, 0.0], [0.0, 1.0]], 6, axis=0)
-F = {"test": "F", "tail": None}
-CASES = {
-    "one-sample": (np.ones((9, 1)), [1], exchange_freely(9, "flips"), {}),
-    "one-sample, all flips": (np.ones((6, 1)), [1], exchange_freely(6, "flips"), {"tail": "negative"}),
-    "mean with a centred covariate": (
-        np.column_stack([np.ones(9), np.arange(9) - 4]),
-        [1, 0],
-        exchange_freely(9, "flips"),
-        {"tail": "positive"},
-    ),
-    "covariate": (make_covariates(10, 2), [0, 0, 1], exchange_freely(10, "permutations"), {"tail": "positive"}),
-    "covariate, downwards": (
-        make_covariates(10, 2),
-        [0, 0, 1],
-        exchange_freely(10, "permutations"),
-        {"tail": "negative"},
-    ),
-    "two groups": (GROUPS, [1, -1], exchange_freely(12, "permutations"), {"connectivity": 18}),
-    "two groups, all": (
-        GROUPS[2:10],
-        [1, -1],
-        exchange_freely(8, "permutations"),
-        {"connectivity": 26, "tail": "positive"},
-    ),
-    "conditions within subjects": (
-        np.hstack([CONDITIONS, SUBJECTS]),
-        [1, -1, 0, 0, 0, 0, 0],
-        exchange_within(BLOCKS, "permutations"),
-        {},
-    ),
-    "groups of subjects": (GROUPS, [1, -1], exchange_whole(BLOCKS, "permutations"), {"tail": "positive"}),
-    "F of conditions": (
-        np.hstack([CONDITIONS, SUBJECTS]),
-        [[1, -1, 0, 0, 0, 0, 0], [0, 1, -1, 0, 0, 0, 0]],
-        exchange_within(BLOCKS, "permutations"),
-        F,
-    ),
-    "F of covariates": (make_covariates(14, 3), np.eye(4)[1:], exchange_freely(14, "permutations"), F),
-    "F of one mean": (np.ones((6, 1)), [1], exchange_freely(6, "flips"), F),
-    "F of several directions": (
-        make_covariates(10, 1),
-        [0, 1],
-        exchange_freely(10, "permutations"),
-        {**F, "n_within": 3},
-    ),
-}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -197,21 +130,12 @@ def check_enumeration(test, statistics):
 
 def test_p_of_one_sample_is_that_of_all_flips():
     test = make_test(np.ones((5, 1)), [1], exchange_freely(5, "flips"), levels=("voxel",), shift=1.0)
-    values = test.data[0].astype(float)
-    flipped = [
-        stats.ttest_1samp(np.array(signs)[:, None] * values, 0.0).statistic for signs in product([1, -1], repeat=5)
-    ]
-    check_enumeration(test, flipped)
+    check_enumeration(test, flip_all(test.data[0].astype(float)))
 
 
 def test_p_of_two_samples_is_that_of_all_ways_to_divide_them():
     test = make_test(GROUPS[3:9], [1, -1], exchange_freely(6, "permutations"), levels=("voxel",), shift=GROUPS[3:9, :1])
-    values = test.data[0].astype(float)
-    divided = [
-        stats.ttest_ind(values[list(first)], np.delete(values, first, axis=0)).statistic
-        for first in combinations(range(6), 3)
-    ]
-    check_enumeration(test, divided)
+    check_enumeration(test, divide_all(test.data[0].astype(float), 3))
 
 
 def test_p_within_blocks_is_that_of_all_orders_in_each_block():
@@ -219,10 +143,7 @@ def test_p_within_blocks_is_that_of_all_orders_in_each_block():
     matrix = np.column_stack([condition, labels[:, None] == [0, 1, 2]]).astype(float)
     test = make_test(matrix, [1, 0, 0, 0], exchange_within(labels, "permutations"), levels=("voxel",))
     differences = test.data[0, ::2].astype(float) - test.data[0, 1::2]
-    flipped = [
-        stats.ttest_1samp(np.array(signs)[:, None] * differences, 0.0).statistic for signs in product([1, -1], repeat=3)
-    ]
-    check_enumeration(test, flipped)
+    check_enumeration(test, flip_all(differences))
 
 
 def test_p_of_whole_blocks_is_that_of_all_orders_of_the_blocks():
@@ -435,3 +356,36 @@ def test_what_does_not_fit_is_refused(options, message):
         options = {"data": make_data(0, 6, options["n_within"])}
     with pytest.raises(ValueError, match=message):
         replace(test, **options)
+
+
+@pytest.mark.parametrize("tail", ["positive", "negative", "two-sided"])
+def test_equal_sums_of_whole_numbers_tie_at_zero_and_at_the_cluster_forming_threshold(tail):
+    rng = np.random.default_rng(5)
+    values = rng.integers(-3, 5, (9, 60))
+    values[:, 0] = [1, -1, 1, -1, 2, -2, 1, 1, -2]  # a sum of 0
+    values[values == 0] = 1
+    signs = np.array(list(product((1, -1), repeat=9)))
+    sums = signs @ values  # whole numbers: t is monotone in them, the sum of squares of a voxel being the same
+    directed = {"two-sided": np.abs(sums), "negative": -sums}.get(tail, sums)
+    squares = (values**2).sum(axis=0)
+    # t = 1 where 8 sum^2 = 9 squares - sum^2: where sum^2 = squares
+    above = (directed**2 > squares) & (directed > 0)
+    test = replace(
+        make_test(np.ones((9, 1)), [1], exchange_freely(9, "flips"), n_asked=600, mask=np.ones((60, 1, 1), bool)),
+        data=values.astype(np.float32)[np.newaxis],
+        tail=tail,
+        levels=("voxel", "cluster-size"),
+        cluster_threshold=1.0,
+    )
+    found = run(test)
+    np.testing.assert_array_equal(found.uncorrected_p, (directed >= directed[0]).mean(axis=0))
+    extents = [find_longest(row, sums[i]) for i, row in enumerate(above)]
+    np.testing.assert_array_equal(np.sort(found.null["cluster-size"]), np.sort(extents))
+
+
+def find_longest(row, sums):
+    """The longest run of voxels above the threshold that have one sign."""
+    text = "".join(
+        " " if not is_above else "+" if value > 0 else "-" for is_above, value in zip(row, sums, strict=True)
+    )
+    return max((len(run) for run in re.findall(r"\++|-+", text)), default=0)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from bids_group.column_space import partition_design
 from bids_group.stats.permutation.exchangeability import (
     Exchangeability,
     exchange_by_blocks,
@@ -372,3 +373,24 @@ def test_requests_that_cannot_be_met_are_refused():
         plan(np.ones(4), free, seed=-1)
     with pytest.raises(ValueError, match="0 to 16"):
         plan(np.ones(4), free).draw(0, 17)
+
+
+@pytest.mark.parametrize(("sizes", "n_equivalent"), [((2, 4), 4), ((2, 2, 2), 8), ((3, 4), 4), ((3, 3, 4), 8)])
+def test_flips_of_whole_groups_give_the_same_statistic_where_the_groups_are_nuisance(sizes, n_equivalent):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    indicators = (groups[:, np.newaxis] == np.arange(len(sizes))).astype(float)
+    basis = indicators / np.linalg.norm(indicators, axis=0)
+    weights = np.linalg.norm(indicators, axis=0) ** -1.0  # the mean of the groups' means
+    directions = (weights / np.linalg.norm(weights))[:, np.newaxis]
+    interest, nuisance = partition_design(basis, directions)
+    planned = plan_rearrangements(
+        interest, exchange_freely(len(groups), "flips"), n_asked=2000, seed=0, nuisance=nuisance
+    )
+    data = np.random.default_rng(0).standard_normal(len(groups)) + 40 * indicators.sum(axis=1)
+    sources, signs = planned.draw(0, planned.n)
+    moved = signs * interest[sources, 0]
+    left = moved - moved @ nuisance @ nuisance.T
+    scores = left @ (data - nuisance @ (nuisance.T @ data)) / np.linalg.norm(left, axis=1)
+    assert planned.n_equivalent == np.isclose(np.abs(scores), np.abs(scores[0]), rtol=1e-9).sum() == n_equivalent
+    assert planned.n_same == np.isclose(scores, scores[0], rtol=1e-9).sum()
+    assert planned.compute_smallest_p(two_sided=True) == n_equivalent / planned.n

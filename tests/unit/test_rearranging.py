@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from bids_group.analysis.rearranging import check_permutations, choose_scheme, describe_schemes
+from bids_group.analysis.rearranging import (
+    check_permutations,
+    choose_scheme,
+    describe_schemes,
+)
 from bids_group.errors import SpecError
 from bids_group.inputs.plan import plan_node
 from bids_group.inputs.query import InputTable
@@ -120,3 +124,23 @@ def test_blocks_that_allow_nothing_are_refused():
     found, model = plan(["group"], contrast_of("d", **{"group[p]": 1, "group[c]": -1}), ExchangeabilityBlocks="group")
     with pytest.raises(SpecError, match="nothing can be rearranged"):
         check_permutations(found, model)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "X", "contrast", "told"),
+    [
+        ({"F": 2}, [1], contrast_of("mean", **{"1": 1}), "cannot be laid on t"),
+        ({"t": 2}, ["group"], contrast_of("either", "F", **{"group[p]": 1, "group[c]": -1}), "cannot be laid on F"),
+        (
+            {"p": 1e-90},
+            ["group"],
+            contrast_of("either", "F", **{"group[p]": 1, "group[c]": -1}),
+            "no statistic is as large",
+        ),
+    ],
+)
+def test_a_threshold_that_does_not_fit_is_refused_before_a_map_is_read(threshold, X, contrast, told):
+    found, model = plan(X, contrast, entry={"ClusterThreshold": threshold})
+    with pytest.raises(SpecError, match=told) as caught:
+        check_permutations(found, model)
+    assert caught.value.path.endswith("Inference[0].ClusterThreshold")

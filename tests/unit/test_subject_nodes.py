@@ -121,13 +121,13 @@ def test_a_subject_that_lacks_a_map_is_refused_or_dropped():
     rows = make_rows(SUBJECTS, ("A", "B")).drop(index=3)  # sub-02 has no B
     node = make_node(X=("A", "B"), contrasts=[contrast_of("Diff", A=1, B=-1)])
     with pytest.raises(
-        SpecError, match=r"sub-02 \(and 0 more of 3\): the 1 maps do not determine 'Diff' \(columns B\)"
+        SpecError, match=r"sub-02 \(and 0 more of 3\): its 1 map\(s\) do not determine 'Diff' \(columns B\)"
     ):
         take([node], rows)
     node["Model"]["Software"] = {"bids_group": {"Missing": "drop-subject"}}
     made, excluded = take([node], rows)
     assert set(made) == {("01", "Diff"), ("03", "Diff")}
-    assert excluded["02_A"].startswith("Missing: the 1 maps do not determine 'Diff'")
+    assert excluded["02_A"].startswith("Missing: its 1 map(s) do not determine 'Diff'")
 
 
 def test_edges_choose_the_maps_that_they_pass_on():
@@ -164,3 +164,79 @@ def test_grouping_by_an_entity_that_no_map_has_is_refused():
     with pytest.raises(SpecError, match="no map has the entity 'run'") as caught:
         take([make_node(group_by=("subject", "run", "contrast"))], make_rows(SUBJECTS).assign(run=None))
     assert caught.value.path == "Nodes[0].GroupBy[1]"
+
+
+AVERAGE = make_node("average", group_by=("subject", "contrast"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (pd.concat([make_rows(SUBJECTS, space=space) for space in ("T1w", "MNI")]), "differ in space"),
+        (pd.concat([make_rows(SUBJECTS), make_rows(SUBJECTS).assign(desc="smooth")]), "differ in desc"),
+        (pd.concat([make_rows(SUBJECTS).assign(dataset=name) for name in ("one", "two")]), "differ in dataset"),
+        (
+            pd.concat(
+                [
+                    make_runs("1", contrasts=("A",)).assign(space="T1w"),
+                    make_runs("2", contrasts=("A",)).assign(space="MNI"),
+                ]
+            ),
+            "it would combine maps that differ in space (MNI, T1w)",
+        ),
+    ],
+)
+def test_what_is_no_repetition_of_one_measurement_is_not_averaged(rows, told):
+    with pytest.raises(SpecError) as caught:
+        take([AVERAGE], rows)
+    assert caught.value.path == "Nodes[0]"
+    assert told in str(caught.value)
+
+
+def test_different_contrasts_are_not_averaged_without_being_named():
+    node = make_node(contrasts=[contrast_of("mean", **{"1": 1})])
+    with pytest.raises(SpecError, match="it would average maps of different contrasts \\(A, B\\)"):
+        take([node], make_rows(SUBJECTS, ("A", "B")))
+    with pytest.raises(SpecError, match="the mean over several contrasts needs a name"):
+        take([make_node()], make_rows(SUBJECTS, ("A", "B")))
+
+
+@pytest.mark.parametrize("function", ["center", "scale"])
+def test_a_formula_over_all_subjects_is_refused_where_the_model_is_of_one(function):
+    node = make_node(contrasts=[contrast_of("mean", **{"1": 1})])
+    node["Model"] = {"Type": "glm", "Formula": f"1 + {function}(age)"}
+    with pytest.raises(SpecError, match=f"{function}\\(\\) is computed over the rows"):
+        take([node], make_rows(SUBJECTS))
+
+
+def test_sums_of_sums_are_sums_of_files():
+    sums = make_node("sums", X=("A", "B"), contrasts=[contrast_of("P", A=0.5, B=0.5), contrast_of("Q", A=0.5, B=-0.5)])
+    total = make_node("total", X=("P", "Q"), contrasts=[contrast_of("R", P=1, Q=1)])
+    made, excluded = take([sums, total], make_rows(SUBJECTS, ("A", "B")))
+    assert made["01", "R"] == {"01_A": 1.0}
+    assert set(excluded) == {f"{s}_B" for s in SUBJECTS}
+
+
+def test_reasons_are_kept_along_a_chain_and_what_is_odd_is_told():
+    first = {
+        **AVERAGE,
+        "Transformations": {
+            "Transformer": "pybids-transforms-v1",
+            "Instructions": [{"Name": "Filter", "Input": ["run"], "Query": "run != '3'"}],
+        },
+    }
+    second = make_node("difference", X=("A", "B"), contrasts=[contrast_of("Diff", A=1, B=-1)])
+    _, excluded = take([first, second], make_runs("1", "2", "3"))
+    assert set(excluded.values()) == {"Filter: run != '3'"}
+    document = make_spec(node={"GroupBy": []})
+    document["Nodes"].insert(0, AVERAGE)
+    uneven = make_inputs(make_runs("1", "2", contrasts=("A",)).drop(index=5))
+    (warning,) = pass_along(parse_spec(document, "x"), uneven, Variables(make_participants(())))["mean"].warnings
+    assert warning.startswith("average: 1 to 2 maps are combined")
+
+
+def test_two_nodes_that_pass_on_one_contrast_are_told_apart():
+    nodes = [make_node(name, group_by=("subject", "contrast")) for name in ("first", "second")]
+    edges = [{"Source": name, "Destination": "mean"} for name in ("first", "second")]
+    with pytest.raises(SpecError, match="'second' and 'first' both pass on maps of the contrast 'A'"):
+        take(nodes, make_rows(SUBJECTS), edges=edges)

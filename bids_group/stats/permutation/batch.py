@@ -255,7 +255,7 @@ def _measure_directed(prepared: PreparedTest, maps: Singles) -> dict[Permutation
     maxima: dict[PermutationLevel, Floats] = {}
     if test.has_clusters:
         maxima["cluster-size"], maxima["cluster-mass"] = measure_largest_clusters(
-            maps, test.cluster_threshold, prepared.neighbours, two_sided=test.is_two_sided
+            maps, test.least_height, prepared.neighbours, two_sided=test.is_two_sided
         )
     if "tfce" in test.levels:
         if test.takes_root:

@@ -24,6 +24,12 @@ from bids_group.vocabulary import Connectivity, Heterogeneity, PermutationLevel,
 CLUSTER_LEVELS: tuple[PermutationLevel, ...] = ("cluster-size", "cluster-mass")
 N_LOOKED_AT = 16  # rearrangements, to see whether they move rows: one at random leaves all where they are too rarely
 
+# Equal statistics of different rearrangements differ by the rounding of float32 sums over rows: at most some 4e-7 of a
+# correlation with 1000 rows. Ten times that is still far below the distance between unequal ones.
+TIE_TOLERANCE = 4e-6
+# A height that equals the cluster-forming threshold may come out as much above it, and is in no cluster.
+FORMING_TOLERANCE = 1e-6
+
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
@@ -153,6 +159,11 @@ class PermutationTest:
     def has_clusters(self) -> bool:
         """Tell whether clusters are sought."""
         return any(level in CLUSTER_LEVELS for level in self.levels)
+
+    @property
+    def least_height(self) -> float:
+        """Return what heights of clusters exceed: the threshold, and what float32 may add to a value that equals it."""
+        return self.cluster_threshold * (1.0 + FORMING_TOLERANCE)
 
     @property
     def needs_maps(self) -> bool:

@@ -22,9 +22,8 @@ from bids_group.stats.permutation.batch import (
     make_workspace,
     run_batch,
 )
-from bids_group.stats.permutation.design import CLUSTER_LEVELS
+from bids_group.stats.permutation.design import CLUSTER_LEVELS, TIE_TOLERANCE
 from bids_group.stats.permutation.kernels import BATCH
-from bids_group.stats.permutation.sources import TIE_TOLERANCE
 from bids_group.stats.tfce import compute_tfce
 from bids_group.vocabulary import PermutationLevel
 
@@ -280,12 +279,12 @@ def _observe(prepared: PreparedTest, level: PermutationLevel) -> Floats:
 def _observe_clusters(prepared: PreparedTest, heights: Floats, level: PermutationLevel) -> Floats:
     """Return the extent or the mass of the cluster that each voxel is in, 0 outside."""
     test = prepared.test
-    survives = (np.abs(heights) if test.is_two_sided else heights) > test.cluster_threshold
+    survives = (np.abs(heights) if test.is_two_sided else heights) > test.least_height
     clusters = label_clusters(heights, survives, test.mask, connectivity=test.connectivity)
     if level == "cluster-size":
         sizes = clusters.n_voxels.astype(np.float64)
     else:
-        sizes = measure_masses(heights, test.cluster_threshold, clusters)
+        sizes = measure_masses(heights, test.least_height, clusters)
     return np.concatenate([[0.0], sizes])[clusters.labels]
 
 

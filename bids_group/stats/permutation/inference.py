@@ -16,7 +16,7 @@ from bids_group.stats.permutation.engine import PermutationResult
 from bids_group.stats.permutation.patterns import count_pattern_dof
 from bids_group.stats.permutation.rearrange import Rearrangements
 from bids_group.stats.permutation.tail_approximation import TAIL_P, TailFit, approximate_tail
-from bids_group.vocabulary import PermutationLevel
+from bids_group.vocabulary import PermutationLevel, Tail
 
 # Whole numbers such as 0.29 x 100 must not round to the one below.
 WHOLE_TOLERANCE = 1e-9
@@ -127,7 +127,9 @@ def _test_level(
     approximates_tail: bool,
 ) -> _Finding:
     """Return the familywise p of a level, and what its values must exceed."""
-    null, p = result.null[level], result.p[level]
+    null, p = result.null[level].copy(), result.p[level]
+    if level == "voxel" and not test.is_in_z:
+        null[0] = _orient(nominal.value, test.tail).max()  # of the map that is written, to its last digit
     tail = approximate_tail(null, result.observed[level]) if approximates_tail else None
     limit = find_limit(null, alpha)
     if tail is not None and tail.is_accepted:
@@ -137,6 +139,11 @@ def _test_level(
         Threshold(limit, np.nan, LEVEL_UNITS[level]) if level in LEVEL_UNITS else _to_threshold(nominal, test, limit)
     )
     return _Finding(level, np.log(p), threshold, null, tail)
+
+
+def _orient(values: Floats, tail: Tail | None) -> Floats:
+    """Return values of t in the direction of a tail."""
+    return {"two-sided": np.abs(values), "negative": -values}.get(tail or "", values)
 
 
 def find_limit(null: Floats, alpha: float) -> float:
@@ -162,7 +169,7 @@ def find_limit(null: Floats, alpha: float) -> float:
     >>> find_limit(np.arange(1.0, 101.0), 0.05)
     95.0
     """
-    n_above = int(np.floor(alpha * len(null) + WHOLE_TOLERANCE))
+    n_above = min(int(np.floor(alpha * len(null) + WHOLE_TOLERANCE)), len(null) - 1)
     return float(np.sort(null)[::-1][n_above])
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bids_group.column_space import decompose
 from bids_group.stats.meta_analysis import compute_meta_statistic, fit_meta
-from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.design import TIE_TOLERANCE, PermutationTest
 from bids_group.stats.permutation.kernels import BATCH, TILE
-from bids_group.stats.permutation.sources import TIE_TOLERANCE, Allocate, Heights, Rearranged, Workspace, iterate_tiles
+from bids_group.stats.permutation.sources import Allocate, Heights, Rearranged, Workspace, iterate_tiles
 from bids_group.vocabulary import Heterogeneity
 
 Floats = NDArray[np.float64]

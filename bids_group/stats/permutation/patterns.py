@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bids_group.column_space import decompose
 from bids_group.stats.coverage import find_patterns
-from bids_group.stats.permutation.design import MissingRows, PermutationTest
+from bids_group.stats.permutation.design import TIE_TOLERANCE, MissingRows, PermutationTest
 from bids_group.stats.permutation.kernels import (
     BATCH,
     SMALLEST_UNEXPLAINED,
@@ -26,7 +26,7 @@ from bids_group.stats.permutation.kernels import (
     rearrange_interest,
 )
 from bids_group.stats.permutation.sources import (
-    TIE_TOLERANCE,
+    ROUNDING,
     Allocate,
     Heights,
     Rearranged,
@@ -260,7 +260,10 @@ def choose_ties(test: PermutationTest, heights: Singles, higher: Singles, lower:
     """
     if test.test == "F":
         return lower
-    return np.abs(lower) if test.is_two_sided else np.where(heights < 0, higher, lower)
+    rounding = np.float32(ROUNDING)  # of a t near 0, and of its z
+    if test.is_two_sided:
+        return np.minimum(np.abs(lower), np.abs(heights) - rounding)
+    return np.minimum(np.where(heights < 0, higher, lower), heights - rounding)
 
 
 @njit(nogil=True, error_model="numpy")

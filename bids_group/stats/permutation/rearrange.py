@@ -21,6 +21,7 @@ from bids_group.stats.permutation.schemes import Flips, Permutations, Signs, nam
 ROW_TOLERANCE = 1e-9
 # A rearranged U spans the space of U itself if no more than this of its squared norm lies outside of it.
 SPAN_TOLERANCE = 1e-9
+DEGENERATE = 1e-8  # of a direction of U*: no more than this is left of it
 BATCH = 1024  # rearrangements compared with one another at a time
 WORDS_PER_COUNT = 4  # 64-bit words that Philox makes of one value of its counter
 
@@ -43,8 +44,9 @@ class Rearrangements:
     mirrors : ndarray of int64, shape (n,), or None
         The number of the rearrangement whose ``U*`` is the negative of this one's, if all of them have one among the
         distinct ones. None otherwise, and for random draws.
-    n_equivalent : int
-        How many of them have the column space of U itself, so that a two-sided t or an F is the same; 1 for draws.
+    n_equivalent, n_same : int
+        How many of them give the same F or two-sided t as the identity, and how many the same t, whatever the data:
+        what the nuisance leaves of ``U*`` spans the same space, or is the same; 1 for draws.
     """
 
     n_rows: int
@@ -53,6 +55,7 @@ class Rearrangements:
     is_exhaustive: bool
     mirrors: Indices | None
     n_equivalent: int
+    n_same: int
     _scheme: Permutations | Flips = field(repr=False)
     _seed: int = field(repr=False)
 
@@ -88,7 +91,7 @@ class Rearrangements:
     def compute_smallest_p(self, *, two_sided: bool) -> float:
         """Return the smallest p that a test with these rearrangements can reach.
 
-        ``1 / n``; ``n_equivalent / n`` for all distinct ones when two-sided: 2 / n where each has its mirror.
+        ``n_same / n``, and ``n_equivalent / n`` for all distinct ones when two-sided: 2 / n where each has its mirror.
         Random draws from a set with mirrors can reach 1 / n, as the mirror need not be drawn.
 
         Parameters
@@ -100,11 +103,16 @@ class Rearrangements:
         -------
         float
         """
-        return (self.n_equivalent if two_sided else 1) / self.n
+        return (self.n_equivalent if two_sided else self.n_same) / self.n
 
 
 def plan_rearrangements(
-    interest: Floats, exchangeability: Exchangeability, *, n_asked: int, seed: int
+    interest: Floats,
+    exchangeability: Exchangeability,
+    *,
+    n_asked: int,
+    seed: int,
+    nuisance: Floats | None = None,
 ) -> Rearrangements:
     """Plan all distinct rearrangements if there are no more than asked for, else random draws of them.
 
@@ -118,6 +126,8 @@ def plan_rearrangements(
         How many are wanted, the identity counted.
     seed : int
         Not negative; of no effect when all are listed.
+    nuisance : ndarray of float64, shape (n_rows, k), or None
+        Orthonormal, orthogonal to the interest. Rearrangements that differ by it alone give the same statistic.
 
     Returns
     -------
@@ -144,13 +154,14 @@ def plan_rearrangements(
     scheme = plan_permutations(tree, labels) if permutes else plan_flips(tree, labels != mirrored)
     n_distinct = scheme.n_distinct
     if n_distinct > n_asked:
-        return Rearrangements(n_rows, n_asked, n_distinct, False, None, 1, scheme, seed)
+        return Rearrangements(n_rows, n_asked, n_distinct, False, None, 1, 1, scheme, seed)
     if isinstance(scheme, Permutations):
         mirrors = _match_mirrors(scheme, tree, labels, mirrored)
     else:
         mirrors = np.arange(n_distinct)[::-1] if np.all((labels == mirrored) | (scheme.sets >= 0)) else None
-    n_equivalent = _count_equivalent(scheme, interest)
-    return Rearrangements(n_rows, n_distinct, n_distinct, True, mirrors, n_equivalent, scheme, seed)
+    nothing = np.empty((n_rows, 0))
+    n_equivalent, n_same = _count_equivalent(scheme, interest, nothing if nuisance is None else nuisance)
+    return Rearrangements(n_rows, n_distinct, n_distinct, True, mirrors, n_equivalent, n_same, scheme, seed)
 
 
 def label_rows(interest: Floats) -> Indices:
@@ -202,16 +213,30 @@ def _iterate_batches(n: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + BATCH, n)) for start in range(0, n, BATCH))
 
 
-def _count_equivalent(scheme: Permutations | Flips, interest: Floats) -> int:
-    """Count the rearrangements of a design that span the same space as the design itself."""
+def _count_equivalent(scheme: Permutations | Flips, interest: Floats, nuisance: Floats) -> tuple[int, int]:
+    """Count the rearrangements that give the statistic of the design itself, its sign aside and with its sign.
+
+    They are those for which the rearranged interest and the nuisance span what the interest and the nuisance do.
+    """
     basis = decompose(interest).basis
-    n_equivalent = 0
-    for start, stop in _iterate_batches(scheme.n_distinct):
-        sources, signs = scheme.enumerate(start, stop)
-        overlap = basis.T @ (signs[:, :, None] * basis[sources])
+    n_equivalent = n_same = 0
+    for start in range(0, scheme.n_distinct, BATCH):
+        sources, signs = scheme.enumerate(start, min(start + BATCH, scheme.n_distinct))
+        moved = signs[:, :, None] * basis[sources]
+        overlap = basis.T @ moved
+        left = moved - nuisance @ (nuisance.T @ moved)
         shared = np.einsum("nij,nij->n", overlap, overlap)
-        n_equivalent += int(np.count_nonzero(shared >= basis.shape[1] * (1 - SPAN_TOLERANCE)))
-    return n_equivalent
+        total = np.einsum("nij,nij->n", left, left)
+        is_equivalent = (shared >= total * (1 - SPAN_TOLERANCE)) & _keeps_rank(overlap)
+        n_equivalent += int(np.count_nonzero(is_equivalent))
+        n_same += int(np.count_nonzero(is_equivalent & (np.trace(overlap, axis1=1, axis2=2) > 0)))
+    return n_equivalent, n_same if basis.shape[1] == 1 else n_equivalent
+
+
+def _keeps_rank(overlap: Floats) -> NDArray[np.bool_]:
+    """Tell whether what is left of the interest has its rank."""
+    smallest = np.linalg.svd(overlap, compute_uv=False)[:, -1]
+    return np.asarray(smallest > DEGENERATE, dtype=np.bool_)
 
 
 def _draw_words(seed: int, start: int, stop: int, n_words: int) -> NDArray[np.uint64]:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.design import TIE_TOLERANCE, PermutationTest
 from bids_group.stats.permutation.kernels import (
     BATCH,
     SMALLEST_UNEXPLAINED,
@@ -22,9 +22,8 @@ from bids_group.stats.permutation.kernels import (
     score_tile,
 )
 
-# Equal statistics of different rearrangements differ by the rounding of float32 sums over rows: at most some 4e-7 of a
-# correlation with 1000 rows. Ten times that is still far below the distance between unequal ones.
-TIE_TOLERANCE = 4e-6
+# What a correlation near 0 is known to: equal sums of whole numbers must tie there too.
+ROUNDING = 5e-7
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -170,11 +169,12 @@ class OrdinarySource:
         values = heights.astype(np.float64)
         if test.test == "F":
             ratio = test.dof / test.dof_effect
-            explained = values / (values + ratio) * (1.0 - TIE_TOLERANCE) ** 2
+            rho = np.sqrt(values / (values + ratio))
+            explained = np.maximum(rho - np.maximum(TIE_TOLERANCE * rho, ROUNDING), 0.0) ** 2
             return (ratio * explained / (1.0 - explained)).astype(np.float32)
         values = np.abs(values) if test.is_two_sided else values
         rho = values / np.sqrt(values**2 + test.dof)
-        rho -= TIE_TOLERANCE * np.abs(rho)
+        rho -= np.maximum(TIE_TOLERANCE * np.abs(rho), ROUNDING)
         unexplained = np.maximum((1.0 - rho) * (1.0 + rho), SMALLEST_UNEXPLAINED)
         return (rho * np.sqrt(test.dof / unexplained)).astype(np.float32)
 

@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.column_space import decompose
-from bids_group.stats.permutation.design import PermutationTest
+from bids_group.stats.permutation.design import TIE_TOLERANCE, PermutationTest
 from bids_group.stats.permutation.exchangeability import Exchangeability
 from bids_group.stats.permutation.kernels import BATCH, TILE, rearrange_interest
 from bids_group.stats.permutation.patterns import choose_ties
 from bids_group.stats.permutation.rearrange import Rearrangements, plan_rearrangements
 from bids_group.stats.permutation.sources import (
-    TIE_TOLERANCE,
     Allocate,
     Heights,
     Rearranged,
