@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test lint format bench validate lock clean
+.PHONY: help env dev-env demo test lint format bench oracles validate lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ $(PEERS)/.made: benchmarks/requirements-peers.lock $(VENV)/.dev
 	@mkdir -p benchmarks/scratch && $(PY) -m venv --without-pip --clear $(PEERS)
 	@$(VENV)/bin/uv pip install -q --compile-bytecode --python $(PEERS)/bin/python --require-hashes -r $<
 	@touch $@
+
+oracles: dev-env  ## Compare with other programs, in one table
+	@$(PY) -m validation.oracles
 
 validate: dev-env  ## False positives of the ways to deal with a nuisance
 	@$(PY) -m validation.nuisance

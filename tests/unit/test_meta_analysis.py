@@ -3,9 +3,6 @@
 The pinned numbers are in tests/reference/meta_analysis.json; the script beside it says how they were made.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,11 +17,10 @@ from bids_group.stats.meta_analysis import (
     estimate_tau2,
     fit_meta,
 )
+from tests.oracles_data import ROWS, fit_pinned_meta, pick_meta
 
 SEEDS = st.integers(0, 2**32 - 1)
 METHODS = ("dersimonian-laird", "reml")
-PINNED = json.loads(Path(__file__).parents[1].joinpath("reference", "meta_analysis.json").read_text(encoding="utf-8"))
-ROWS = [np.eye(3)[[column]] for column in range(3)]
 
 
 def make_maps(seed, n_rows=12, n_voxels=20, spread=1.0):
@@ -37,30 +33,23 @@ def make_maps(seed, n_rows=12, n_voxels=20, spread=1.0):
     return np.sqrt(variances + tau2) * rng.normal(size=(n_rows, n_voxels)), variances, matrix
 
 
-def fit_pinned(method):
-    effects, variances, matrix = (np.array(PINNED[name]) for name in ("effects", "variances", "design"))
-    return fit_meta(effects, variances, matrix, [*ROWS, np.eye(3)[1:]], method=method)
-
-
-def pick(program, method, name):
-    return np.array([row[name] for row in PINNED[program][method]])
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_everything_is_that_of_metafor(method):
-    fit = fit_pinned(method)
-    np.testing.assert_allclose(fit.tau2, pick("metafor", method, "tau2"), rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(fit.q, pick("metafor", method, "q"), rtol=1e-10)
-    np.testing.assert_allclose(fit.i2, pick("metafor", method, "i2"), rtol=1e-9, atol=1e-10)
+    fit = fit_pinned_meta(method)
+    np.testing.assert_allclose(fit.tau2, pick_meta("metafor", method, "tau2"), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(fit.q, pick_meta("metafor", method, "q"), rtol=1e-10)
+    np.testing.assert_allclose(fit.i2, pick_meta("metafor", method, "i2"), rtol=1e-9, atol=1e-10)
     t = [compute_meta_t(fit, index) for index in range(3)]
-    np.testing.assert_allclose(np.transpose([one.effect for one in t]), pick("metafor", method, "effects"), rtol=1e-8)
-    errors = np.sqrt([one.variance for one in t]).T
-    np.testing.assert_allclose(errors, pick("metafor", method, "knapp_hartung_errors"), rtol=1e-9)
     np.testing.assert_allclose(
-        errors / np.sqrt(fit.scale)[:, None], pick("metafor", method, "standard_errors"), rtol=1e-9
+        np.transpose([one.effect for one in t]), pick_meta("metafor", method, "effects"), rtol=1e-8
+    )
+    errors = np.sqrt([one.variance for one in t]).T
+    np.testing.assert_allclose(errors, pick_meta("metafor", method, "knapp_hartung_errors"), rtol=1e-9)
+    np.testing.assert_allclose(
+        errors / np.sqrt(fit.scale)[:, None], pick_meta("metafor", method, "standard_errors"), rtol=1e-9
     )
     F = compute_meta_f(fit, 3)
-    np.testing.assert_allclose(F.value, pick("metafor", method, "F"), rtol=1e-8)
+    np.testing.assert_allclose(F.value, pick_meta("metafor", method, "F"), rtol=1e-8)
     assert (F.dof_effect, F.dof, t[0].dof) == (2, 12, 12)
     assert np.all(fit.converged)
 
@@ -69,14 +58,14 @@ def test_everything_is_that_of_metafor(method):
     ("method", "tolerance"), [("dersimonian-laird", 1e-9), ("reml", 1e-6)]
 )  # PyMARE's own search ends at 1e-6
 def test_tau2_effects_and_standard_errors_are_those_of_pymare(method, tolerance):
-    fit = fit_pinned(method)
+    fit = fit_pinned_meta(method)
     t = [compute_meta_t(fit, index) for index in range(3)]
-    np.testing.assert_allclose(fit.tau2, pick("pymare", method, "tau2"), rtol=tolerance, atol=1e-7)
+    np.testing.assert_allclose(fit.tau2, pick_meta("pymare", method, "tau2"), rtol=tolerance, atol=1e-7)
     np.testing.assert_allclose(
-        np.transpose([one.effect for one in t]), pick("pymare", method, "effects"), rtol=tolerance, atol=1e-7
+        np.transpose([one.effect for one in t]), pick_meta("pymare", method, "effects"), rtol=tolerance, atol=1e-7
     )
     errors = np.sqrt([one.variance / fit.scale for one in t]).T
-    np.testing.assert_allclose(errors, pick("pymare", method, "standard_errors"), rtol=tolerance)
+    np.testing.assert_allclose(errors, pick_meta("pymare", method, "standard_errors"), rtol=tolerance)
 
 
 def compute_likelihoods(effects, variances, matrix, tau2):

@@ -1,8 +1,5 @@
 """Partitioned error terms against R, pingouin, statsmodels and SciPy, and their laws."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,59 +14,20 @@ from bids_group.stats.partitioned import (
     estimate_sphericity,
     fit_partitioned,
 )
+from tests.oracles_data import (
+    DATA,
+    DIFFERENCES,
+    MEAN,
+    WITH_AGE,
+    fit_cells,
+    fit_reference,
+    lay_flat,
+    load_reference,
+    make_cells,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "partitioned.json").read_text(encoding="utf-8"))
-DATA = {name: np.array(values) for name, values in REFERENCE["data"].items()}
-
-MEAN = np.full((3, 1), 1 / 3)
-DIFFERENCES = np.array([[1.0, 1], [-1, 0], [0, -1]])
-# Within directions, data and between-subject parts of the analyses that the other programs made.
-GROUPS = np.column_stack([DATA["group"] == 0, DATA["group"] == 1]).astype(float)
-GROUP_DIFFERENCE = GROUPS @ [[1 / 7], [-1 / 9]]
-WITH_AGE = np.hstack([np.ones((14, 1)), DATA["age"]])
-ONES = {n: np.ones((n, 1)) for n in (11, 12, 14, 16)}
-ANALYSES = {
-    "oneway": ("oneway", linalg.helmert(4).T, ONES[11], ONES[11]),
-    "factorial_A": ("factorial", np.kron(DIFFERENCES, MEAN), ONES[12], ONES[12]),
-    "factorial_B": ("factorial", np.kron(MEAN, DIFFERENCES), ONES[12], ONES[12]),
-    "factorial_AB": ("factorial", np.kron(DIFFERENCES, DIFFERENCES), ONES[12], ONES[12]),
-    "mixed_group": ("mixed", MEAN, GROUP_DIFFERENCE, GROUPS),
-    "mixed_condition": ("mixed", DIFFERENCES, ONES[16], GROUPS),
-    "mixed_interaction": ("mixed", DIFFERENCES, GROUP_DIFFERENCE, GROUPS),
-    "covariate_condition": ("covariate", DIFFERENCES, ONES[14], WITH_AGE),
-    "covariate_interaction": ("covariate", DIFFERENCES, DATA["age"], WITH_AGE),
-}
-
-
-def lay_flat(cells):
-    """Subjects x cells (x voxels) to maps x voxels, and the positions of the maps, in a scrambled order."""
-    cells = cells.reshape(*cells.shape[:2], -1)
-    rows = np.random.default_rng(0).permutation(cells.shape[0] * cells.shape[1]).reshape(cells.shape[:2])
-    data = np.empty((rows.size, cells.shape[2]))
-    data[rows.ravel()] = cells.reshape(rows.size, -1)
-    return data, rows
-
-
-def fit_cells(cells, within, between, design, **options):
-    """Fit ``between' Y within``, in its own units, from matrices that need not be orthonormal."""
-    data, rows = lay_flat(cells)
-    W, U, Z = (linalg.orth(matrix) for matrix in (within, between, design))
-    loadings = np.kron(between.T @ U, within.T @ W)
-    return fit_partitioned(data, rows, W, U, Z, loadings=loadings, **options)
-
-
-def fit_reference(name):
-    data, within, between, design = ANALYSES[name]
-    return fit_cells(DATA[data], within, between, design)
-
-
-def make_cells(seed, n_subjects=9, n_cells=4, n_voxels=5):
-    rng = np.random.default_rng(seed)
-    mixing = rng.normal(size=(n_cells, n_cells))
-    return rng.normal(size=(n_subjects, 1, n_voxels)) + np.einsum(
-        "wx,nxv->nwv", mixing, rng.normal(size=(n_subjects, n_cells, n_voxels))
-    )
+REFERENCE = load_reference("partitioned")
 
 
 @pytest.mark.parametrize("name", sorted(REFERENCE["R"].keys() - {"covariate_slope"}))

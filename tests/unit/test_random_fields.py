@@ -1,8 +1,6 @@
 """Random field theory against Worsley's program in BrainStat, simulated fields of known smoothness, and its laws."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +25,9 @@ from bids_group.stats.random_fields import (
     log_p_heights,
 )
 from bids_group.stats.smoothness import Smoothness, count_resels, estimate_smoothness
+from tests.oracles_data import load_reference, make_field, make_pinned_smoothness
 
-PINNED = json.loads((Path(__file__).parents[1] / "reference" / "random_fields.json").read_text(encoding="utf-8"))
+PINNED = load_reference("random_fields")
 T_PINS = [one for one in PINNED["fields"] if one["test"] == "t"]
 F_PINS = [one for one in PINNED["fields"] if one["test"] == "F"]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -38,15 +37,6 @@ PER_FWHM = np.sqrt(8 * np.log(2))
 def make_smoothness(fwhm=4.0, shape=(30, 30, 30)):
     mask = np.ones(shape, bool)
     return Smoothness(np.full(3, 2 * fwhm), np.full(3, fwhm), count_resels(mask, np.full(3, fwhm)), mask.sum(), fwhm**3)
-
-
-def make_pinned_smoothness(name):
-    resels, n_voxels = PINNED["searches"][name]
-    return Smoothness(np.ones(3), np.ones(3), np.array(resels), n_voxels, 1.0)
-
-
-def make_field(pin):
-    return Field("t", 1.0, pin["dof"]) if pin["test"] == "t" else Field("F", *pin["dof"])
 
 
 def make_ellipsoid(shape):

@@ -1,8 +1,6 @@
 """TFCE against another program's, a sum over the levels of a map, fine steps, closed forms and laws."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +8,9 @@ from scipy import ndimage
 
 from bids_group.stats.neighbours import build_all_neighbours, build_neighbours
 from bids_group.stats.tfce import compute_tfce, find_largest_tfce
+from tests.oracles_data import load_reference
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "tfce.json").read_text(encoding="utf-8"))
+REFERENCE = load_reference("tfce")
 CONNECTIVITIES = [6, 18, 26]
 SHARED_BY = {6: 1, 18: 2, 26: 3}
 

@@ -9,20 +9,12 @@ from statsmodels.stats.oneway import anova_oneway
 
 from bids_group.stats.glm import compute_f, compute_p, compute_t, fit_glm
 from bids_group.stats.unequal_variances import compute_g, compute_v, compute_welch_statistic, fit_welch
+from tests.oracles_data import make_groups
 
 SEEDS = st.integers(0, 2**32 - 1)
 DIFFERENCE = np.array([[1.0, -1.0]])
 # What a rate of 5% exceeds in one of a thousand simulations.
 UPPER_P = 0.999
-
-
-def make_groups(seed, sizes=(6, 9, 14), spreads=(1.0, 3.0, 0.4), n_voxels=5):
-    """Cell means of groups that differ in size and variance."""
-    rng = np.random.default_rng(seed)
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    matrix = (groups[:, None] == np.arange(len(sizes))).astype(float)
-    data = rng.normal(size=(len(groups), n_voxels)) * np.array(spreads)[groups, None] + rng.normal(size=n_voxels)
-    return data, matrix, groups
 
 
 def count_by_chance(n_tests, rate=0.05):
