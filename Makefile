@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test lint format bench oracles validate lock clean
+.PHONY: help env dev-env demo test test-browser lint format bench oracles validate lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,13 @@ demo: env  ## Simulate the demo dataset, run the app on it, print where the repo
 test: dev-env  ## Run every test that needs only Python
 	@$(PY) -m pytest -n 2 --dist worksteal
 
+test-browser: $(VENV)/.browser  ## Test the report in Chromium (Debian: apt-get install chromium)
+	@$(PY) -m pytest tests/browser
+
+$(VENV)/.browser: requirements-browser.lock $(VENV)/.dev
+	$(call install,requirements-browser.lock)
+	@touch $@
+
 lint: dev-env  ## ruff, mypy, hadolint
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -80,6 +87,7 @@ lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer 
 	@echo 'uv' | $(COMPILE) $(UPGRADE) -o requirements-uv.lock -
 	@$(COMPILE) $(UPGRADE) -o requirements.lock pyproject.toml
 	@$(COMPILE) $(UPGRADE) -c requirements.lock --group dev -o requirements-dev.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group browser -o requirements-browser.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -o benchmarks/requirements-peers.lock benchmarks/requirements-peers.in
 
 clean:  ## Remove the environment, the demo and caches

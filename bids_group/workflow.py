@@ -35,6 +35,8 @@ from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging, open_staging
 from bids_group.progress import StageClock, show_progress
 from bids_group.report.build import build_report
+from bids_group.report.collect import collect_run
+from bids_group.report.methods import list_methods_files
 from bids_group.work_folder import open_work_folder
 
 WORK_FOLDER = ".work"
@@ -164,7 +166,7 @@ def _analyse_model(
     logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.dof)
     with clock.stage("inference"):
         contrasts = infer_contrasts(node.plan, model, fitted, data, resources)
-    result = assemble_result(node.plan, model, fitted, contrasts, masks=node.masks, datasets=study.datasets)
+    result = assemble_result(node.plan, model, fitted, data, contrasts, masks=node.masks, datasets=study.datasets)
     for warning in result.warnings[len(model.warnings) :]:
         logger.warning("%s: %s", title, warning)
     return result
@@ -183,5 +185,7 @@ def _write_rest(
     summaries = [[model.summary for model in node] for node in tables]
     write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)
     with clock.stage("report"):
+        for name, text in list_methods_files(collect_run(staging.root, study.spec.name)).items():
+            staging.write_bytes(name, text.encode())
         staging.write_bytes(report_name(study.spec.name), build_report(staging.root, study.spec.name).encode())
     write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)

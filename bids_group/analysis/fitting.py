@@ -110,7 +110,12 @@ def _delete_maps_at_peak(model: ModelPlan, data: GroupData, fitted: FittedModel)
     """Return the first contrast's t at its peak without each of the maps; NaN where it is not an OLS t of the maps."""
     statistic = fitted.tests[0].statistic
     without = np.full(len(model.rows), np.nan)
-    if statistic.test == "F" or model.error_term == "partitioned" or model.variance_groups is not None:
+    if (
+        data.variances is not None
+        or statistic.test == "F"
+        or model.error_term == "partitioned"
+        or model.variance_groups is not None
+    ):
         return without
     columns = np.flatnonzero(fitted.voxels.mask[data.voxels.mask])
     values = data.effects[:, columns[np.argmax(np.abs(statistic.value))]]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bids_group.analysis.fitting import FittedModel
 from bids_group.analysis.permuting import Resources, TestedContrast, permute_contrast
+from bids_group.analysis.picturing import picture_inputs
 from bids_group.errors import SpecError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.entries import selects
@@ -98,6 +99,7 @@ def assemble_result(
     plan: NodePlan,
     model: ModelPlan,
     fitted: FittedModel,
+    data: GroupData,
     contrasts: tuple[ContrastResult, ...],
     *,
     masks: tuple[Path, ...],
@@ -126,6 +128,7 @@ def assemble_result(
             *_find_meta_warnings(contrasts),
             *_find_space_warnings(plan, model),
         ),
+        pictures=picture_inputs(model, data, fitted, contrasts),
     )
 
 

@@ -10,13 +10,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from nibabel.nifti1 import Nifti1Image
 
 from bids_group.outputs import figures
 from bids_group.outputs.derivatives import ModelWriter
+from bids_group.outputs.peak_effects import list_covariates, list_peak_panels
 from bids_group.outputs.quality import name_maps
-from bids_group.outputs.results import ContrastResult, ModelResult
+from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult, choose_headline
 from bids_group.outputs.staging import Staging
-from bids_group.outputs.summary import list_brain_figures
+from bids_group.outputs.summary import (
+    list_brain_figures,
+    list_contrast_figures,
+    list_input_figures,
+    list_null_distributions,
+    list_varying_columns,
+)
+from bids_group.stats.correct import Inference
+from bids_group.stats.glm import compute_log_p
 
 FEWEST_FOR_PROCESSES = 24  # to start a process takes as long as to draw some ten figures
 MODEL_FIGURES = ("design", "contrasts", "mask", "quality")
@@ -117,7 +127,9 @@ def draw_model(
 def count_figures(model: ModelResult) -> int:
     """Return how many figures `draw_model` draws."""
     n_results = sum(len(result.inferences) for result in model.contrasts)
-    return len(MODEL_FIGURES) + n_results * len(list_brain_figures(model))
+    n_of_contrasts = sum(len(list_contrast_figures(model, result)) for result in model.contrasts)
+    n_of_model = len(MODEL_FIGURES) + len(list_input_figures(model))
+    return n_of_model + n_of_contrasts + n_results * len(list_brain_figures(model))
 
 
 def list_figures(writer: ModelWriter) -> list[Figure]:
@@ -129,8 +141,26 @@ def list_figures(writer: ModelWriter) -> list[Figure]:
         Figure(names.design_figure("contrasts"), "draw_contrast_weights", (_label_weights(model),)),
         Figure(names.design_figure("mask"), "draw_mask", (mask, writer.make_image(model.mean_effect))),
         Figure(names.design_figure("quality"), "draw_quality", _list_odd_maps(model.quality)),
+        *(_make_input_figure(writer, kind, mask) for kind in list_input_figures(model)),
         *(figure for result in model.contrasts for figure in _list_contrast_figures(writer, result)),
     ]
+
+
+def _make_input_figure(writer: ModelWriter, kind: str, mask: Nifti1Image) -> Figure:
+    model, shown = writer.model, writer.model.pictures
+    name = model.names.design_figure(kind)
+    if kind == "spread":
+        images = (writer.make_image(values) for values in (model.mean_effect, shown.sd))
+        return Figure(name, "draw_spread", (mask, *images))
+    if kind == "correlation":
+        return Figure(name, "draw_correlation", (model.design.matrix[list_varying_columns(model)],))
+    if kind == "coverage":
+        assert shown.n_maps is not None  # what a model with this figure has
+        return Figure(name, "draw_coverage", (writer.make_image(shown.n_maps),), {"most": len(model.rows)})
+    subjects = shown.subjects
+    views = (subjects.names, subjects.from_left, subjects.from_above)
+    options = {"voxel_sizes": subjects.voxel_sizes, "n_subjects": subjects.n_subjects}
+    return Figure(name, "draw_subjects", views, options)
 
 
 def _list_odd_maps(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str | None]]:
@@ -151,11 +181,54 @@ def _list_contrast_figures(writer: ModelWriter, result: ContrastResult) -> Itera
     statistic = writer.make_image(result.statistic.value)
     scale = {"colour_limit": figures.choose_colour_limit(statistic), "unit": test}
     slices = {"cut_coords": figures.choose_cut_coords(statistic), "template": model.is_in_mni_space}
+    for kind in list_contrast_figures(model, result):
+        name = model.names.contrast_figure(result.contrast.label, kind)
+        if kind == "mosaic":
+            maps = (_keep_survivors(writer, result, choose_headline(result)), statistic)
+            yield Figure(name, "draw_mosaic", maps, {**scale, "template": model.is_in_mni_space})
+        else:
+            yield _make_plot(name, kind, model, result)
     for entry in result.inferences:
-        surviving = writer.make_image(np.where(entry.inference.survives, result.statistic.value, 0.0))
+        surviving = _keep_survivors(writer, result, entry)
         for kind in list_brain_figures(model):
             name = model.names.figure(result.contrast.label, entry.label, kind)
             if kind == "ortho":
                 yield Figure(name, "draw_ortho", (surviving, statistic), {**scale, **slices})
             else:
                 yield Figure(name, "draw_glass_brain", (surviving,), {**scale, "signed": test == "t"})
+
+
+def _keep_survivors(writer: ModelWriter, result: ContrastResult, entry: InferenceResult | None) -> Nifti1Image:
+    values = result.statistic.value
+    return writer.make_image(np.where(entry.inference.survives, values, 0.0) if entry else np.zeros(len(values)))
+
+
+def _make_plot(name: str, kind: str, model: ModelResult, result: ContrastResult) -> Figure:
+    if kind == "qq":
+        log_p = compute_log_p(result.statistic, "two-sided" if result.contrast.test == "t" else None)
+        return Figure(name, "draw_qq", (-log_p / np.log(10.0),))
+    if kind == "null":
+        panels = [_describe_null(entry) for entry in list_null_distributions(result)]
+        return Figure(name, "draw_null", (panels,))
+    effects = list_peak_panels(model, result)
+    if isinstance(effects[0], figures.SlopePanel):
+        return Figure(name, "draw_slopes", (effects,), {"name": result.contrast.name})
+    return Figure(name, "draw_cells", (effects,), {"is_adjusted": bool(list_covariates(model))})
+
+
+def _describe_null(entry: InferenceResult) -> figures.NullPanel:
+    found, facts = entry.inference, entry.inference.permutation
+    assert facts is not None  # what `list_null_distributions` has
+    assert facts.null is not None
+    return figures.NullPanel(
+        title=entry.label,
+        maxima=facts.null,
+        cutoff=abs(found.threshold),
+        alpha=found.alpha,
+        p=float(10.0 ** -found.logp.max()),
+        unit=f"|{found.threshold_unit}|" if _is_of_absolute_values(found) else found.threshold_unit,
+    )
+
+
+def _is_of_absolute_values(found: Inference) -> bool:
+    return found.tail == "two-sided" and found.threshold_unit in ("t", "z")

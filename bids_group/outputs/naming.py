@@ -50,6 +50,11 @@ def log_name(model: str) -> str:
     return f"{LOGS}/model-{to_label(model)}_log.txt"
 
 
+def methods_name(model: str, extension: str) -> str:
+    """Return the name of a model's methods section: ``md``, ``tex``, or ``bib`` for what it cites."""
+    return f"{LOGS}/model-{to_label(model)}_methods.{extension}"
+
+
 def node_folder(node: str) -> str:
     """Return the folder of a node."""
     return f"node-{to_label(node)}"
@@ -128,8 +133,12 @@ class ModelNames:
         return f"{self._contrast(contrast)}desc-{desc}_{kind}.tsv"
 
     def design_figure(self, kind: str) -> str:
-        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``, ``quality``)."""
+        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``, ``spread``)."""
         return f"figures/{self._prefix()}{kind}.png"
+
+    def contrast_figure(self, contrast: str, kind: str) -> str:
+        """Return the name of a figure of a contrast (``mosaic``, ``effects``, ``null``, ``qq``)."""
+        return f"figures/{self._contrast(contrast)}{kind}.png"
 
     def figure(self, contrast: str, desc: str, kind: str) -> str:
         """Return the name of a figure of one result (``ortho``, ``glassbrain``)."""

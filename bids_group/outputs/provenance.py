@@ -12,7 +12,7 @@ from bids_group.inputs.study import Study
 from bids_group.outputs.naming import log_name, node_folder, provenance_name
 from bids_group.outputs.staging import Staging
 
-PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "nilearn", "pybids", "formulaic", "matplotlib")
+PACKAGES = ("numpy", "scipy", "pandas", "nibabel", "nilearn", "pybids", "formulaic", "matplotlib", "numba")
 _KIBI = 1024
 
 

@@ -167,6 +167,77 @@ class ContrastResult:
 
 
 @dataclass(frozen=True)
+class PeakValues:
+    """What every map holds at the peaks of the largest clusters of a contrast.
+
+    Attributes
+    ----------
+    label : str
+        Of the correction that the clusters are of.
+    clusters : ndarray of int, shape (n_peaks,)
+        Their ids.
+    voxels : ndarray of int, shape (n_peaks,)
+        Positions among the voxels of the mask.
+    values : ndarray of float32, shape (n_maps, n_peaks)
+        In the units of the maps, NaN where a map lacks the voxel.
+    """
+
+    label: str
+    clusters: NDArray[np.intp]
+    voxels: NDArray[np.intp]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SubjectViews:
+    """The mean map of each subject, seen from its left and from above: the value furthest from 0 on each line of sight.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the subjects that are shown.
+    n_subjects : int
+        How many there are.
+    from_left : ndarray of float32, shape (n_shown, y, z)
+        Front and top last.
+    from_above : ndarray of float32, shape (n_shown, x, y)
+        Right and front last.
+    voxel_sizes : tuple of 3 float
+        Along x, y and z, in mm.
+    """
+
+    names: tuple[str, ...]
+    n_subjects: int
+    from_left: NDArray[np.float32]
+    from_above: NDArray[np.float32]
+    voxel_sizes: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class InputPictures:
+    """What figures show of the maps, which are themselves too large to be passed on.
+
+    Attributes
+    ----------
+    cells : tuple of str
+        The condition of each map.
+    sd : ndarray of float64, shape (n_voxels,)
+        Standard deviation over all maps that a voxel has, 0 where it has one.
+    n_maps : ndarray of int64, shape (n_voxels,), or None
+        How many that are; None where every voxel has them all.
+    subjects : SubjectViews
+    peaks : Mapping of str to PeakValues
+        By the label of the contrast; of those with survivors.
+    """
+
+    cells: tuple[str, ...]
+    sd: NDArray[np.float64]
+    n_maps: NDArray[np.int64] | None
+    subjects: SubjectViews
+    peaks: Mapping[str, PeakValues]
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """Everything that is written of one model.
 
@@ -194,6 +265,7 @@ class ModelResult:
     epsilon : float or None
         How spherical the errors of a pooled model are: the median of Huynh and Feldt's estimate.
     warnings : tuple of str
+    pictures : InputPictures
     """
 
     node: NodeSpec
@@ -210,11 +282,32 @@ class ModelResult:
     dof: float
     epsilon: float | None
     warnings: tuple[str, ...]
+    pictures: InputPictures
 
     @property
     def is_in_mni_space(self) -> bool:
         """Return whether the maps say that they are in an MNI space, or say nothing."""
         return self.names.is_in_mni_space
+
+
+# Which correction of a contrast is shown where one must stand for all: the first of these with survivors.
+_HEADLINES = (
+    *("tfce", "voxel", "cluster-mass", "cluster-size"),  # levels of a permutation test
+    *("bonferroni", "rft", "fdr", "none", "uncorrected"),
+)
+
+
+def choose_headline(result: ContrastResult) -> InferenceResult | None:
+    """Return the correction that stands for all of a contrast's: the strictest kind with survivors, None without any.
+
+    Familywise by permutation (TFCE, voxels, mass, extent), then Bonferroni, random fields, FDR, uncorrected.
+    """
+    survived = [entry for entry in result.inferences if len(entry.inference.clusters.peak)]
+    return min(survived, key=lambda entry: _HEADLINES.index(_name_kind(entry.inference)), default=None)
+
+
+def _name_kind(inference: Inference) -> str:
+    return inference.correction if inference.permutation is None else inference.permutation.level
 
 
 def list_statmaps(result: ContrastResult) -> tuple[str, ...]:

@@ -22,11 +22,14 @@ from bids_group.report.collect import (
     Table,
     collect_run,
 )
+from bids_group.report.methods import write_methods
+from bids_group.report.viewer import pack_viewers
 
 MOST_CLUSTERS = 20  # of each sign
 PEAK_COLUMN = "peak_value"
 WORDING_VERBS = ("format_", "describe_", "name_", "is_")
 MOST_DEPENDENT_COLUMNS = 12
+SIGNED_TEST = "t"
 FLAGS_COLUMN = "flags"  # of quality.tsv
 # The columns of quality.tsv that the report shows of flagged maps, besides the measures.
 FLAGGED_COLUMNS = ("subject", "session", "run", "contrast", FLAGS_COLUMN)
@@ -60,10 +63,11 @@ def build_report(output_dir: Path, model: str) -> str:
     MissingInputError
         A file that the records name is not there.
     DataError
-        A record does not parse, or lacks a key.
+        A record does not parse or lacks a key, or a map cannot be read.
     """
     run = collect_run(output_dir, model)
-    return _load_templates().get_template("report.html.j2").render(run=run)
+    template = _load_templates().get_template("report.html.j2")
+    return template.render(run=run, viewers=pack_viewers(output_dir, run), methods=write_methods(run))
 
 
 @cache
@@ -79,8 +83,8 @@ def _load_templates() -> Environment:
     functions = (
         *(getattr(wording, name) for name in dir(wording) if name.startswith(WORDING_VERBS)),
         *(_anchor_node, _anchor_model, _anchor_contrast, _anchor_inference),
-        *(_excerpt_clusters, _excerpt_excluded, _excerpt_flagged),
-        *(_title_model, _list_models, _list_warnings, _shorten_list),
+        *(_excerpt_clusters, _excerpt_excluded, _excerpt_flagged, _locate_peak),
+        *(_describe_size, _title_model, _list_models, _list_warnings, _shorten_list),
     )
     environment.filters |= {function.__name__.lstrip("_"): function for function in functions}
     environment.filters["shell_join"] = shlex.join
@@ -128,6 +132,18 @@ def _excerpt_clusters(table: Table) -> _Excerpt:
     signs = ([row for row in table.rows if row[values].startswith("-") == negative] for negative in (False, True))
     shown = [row for rows in signs for row in rows[:MOST_CLUSTERS]]
     return _Excerpt(tuple(shown), len(table.rows) - len(shown))
+
+
+def _locate_peak(row: tuple[str, ...], table: Table) -> str:
+    """Return the coordinates of a row's peak in mm, with spaces between; empty where the table has none."""
+    places = [table.columns.index(name) for name in wording.COORDINATE_COLUMNS if name in table.columns]
+    cells = [row[place] for place in places]
+    return "" if not cells or MISSING in cells else " ".join(cells)
+
+
+def _describe_size(contrast: ContrastRecord) -> str:
+    """Write what the viewer's slider cuts: the statistic without its sign."""
+    return f"|{contrast.test}|" if contrast.test == SIGNED_TEST else contrast.test
 
 
 def _shorten_list(names: tuple[str, ...]) -> str:

@@ -82,8 +82,10 @@ class InferenceRecord:
     threshold_z: float | None
     cluster_extent: int
     cluster_threshold: float | None
+    cluster_forming: Mapping[str, float] | None
     permutation: Mapping[str, Any] | None
     smoothness_fwhm: tuple[float | None, ...] | None
+    resels: float | None
     removed_clusters: int
     removed_voxels: int
     n_voxels: int
@@ -96,7 +98,11 @@ class InferenceRecord:
 
 @dataclass(frozen=True)
 class ContrastRecord:
-    """One contrast: `test` is ``t`` or ``F``, `dof` has one value or two, before any epsilon."""
+    """One contrast: `test` is ``t`` or ``F``, `dof` has one value or two, before any epsilon; weights not 0 by row.
+
+    The `headline` is the label of the correction that the figures of the whole contrast show survivors of; None where
+    nothing survived any.
+    """
 
     label: str
     name: str
@@ -104,13 +110,16 @@ class ContrastRecord:
     dof: tuple[float, ...]
     median_epsilon: float | None
     variance_ratio: float | None
+    weights: tuple[Mapping[str, float], ...]
     maps: Mapping[str, StoredFile]
+    headline: str | None
+    figures: Mapping[str, StoredFigure]
     inferences: tuple[InferenceRecord, ...]
 
 
 @dataclass(frozen=True)
 class DesignRecord:
-    """The design matrix in numbers, its file and its picture."""
+    """The design matrix in numbers, its file and its picture; of columns of zeros and ones their sums."""
 
     file: StoredFile
     figure: StoredFigure | None
@@ -119,6 +128,7 @@ class DesignRecord:
     rank: int
     residual_dof: float
     dependent_columns: tuple[str, ...]
+    indicators: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,9 @@ class MaskRecord:
     source: str
     n_missing: int
     n_constant: int
+    min_coverage: float
+    n_partly: int
+    untestable: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -157,13 +170,19 @@ class ModelRecord:
     error_term: str | None
     terms: tuple[str, ...]
     formula: str | None
+    blocks: tuple[str, ...]
+    transformations: tuple[Mapping[str, Any], ...]
+    combinations: tuple[Mapping[str, Any], ...]
     design: DesignRecord
     weights_file: StoredFile
     weights_figure: StoredFigure | None
     mask: MaskRecord
     quality: QualityRecord | None
+    figures: Mapping[str, StoredFigure]
     connectivity: int
     atlases: tuple[str, ...]
+    atlas_names: tuple[str, ...]
+    atlas_package: Mapping[str, str]
     sphericity: str
     smoothing_fwhm: float
     variance_groups: str | None
@@ -236,7 +255,10 @@ def collect_run(output_dir: Path, model: str) -> RunRecord:
             datasets=record["Datasets"],
             warnings=tuple(record["Warnings"]),
             nodes=tuple(_collect_node(output_dir, node) for node in record["Nodes"]),
-            files=folder.refer_existing(naming.spec_name(model), name, naming.log_name(model)),
+            files=folder.refer_existing(
+                *(naming.spec_name(model), name, naming.log_name(model)),
+                *(naming.methods_name(model, extension) for extension in ("md", "tex", "bib")),
+            ),
         )
 
 
@@ -336,13 +358,19 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         error_term=record["ErrorTerm"],
         terms=tuple(str(term) for term in record["X"] or ()),
         formula=record["Formula"],
+        blocks=tuple(record["ExchangeabilityBlocks"]),
+        transformations=tuple(record["Transformations"]),
+        combinations=tuple(record["Combinations"]),
         design=_collect_design(folder, record["Design"]),
         weights_file=folder.refer(weights["File"]),
         weights_figure=_read_optional(folder, weights.get("Figure")),
         mask=_collect_mask(folder, record["Mask"]),
         quality=_collect_quality(folder, record.get("Quality")),
+        figures=folder.read_figures(record.get("Figures", {})),
         connectivity=record["Connectivity"],
         atlases=tuple(record["Atlases"]),
+        atlas_names=tuple(record["AtlasNames"]),
+        atlas_package=record["AtlasPackage"],
         sphericity=record["Sphericity"],
         smoothing_fwhm=record["SmoothingFwhmMm"],
         variance_groups=record["VarianceGroups"],
@@ -367,6 +395,7 @@ def _collect_design(folder: _Folder, record: Mapping[str, Any]) -> DesignRecord:
         rank=record["Rank"],
         residual_dof=record["ResidualDof"],
         dependent_columns=tuple(record["DependentColumns"]),
+        indicators=record["Indicators"],
     )
 
 
@@ -380,6 +409,9 @@ def _collect_mask(folder: _Folder, record: Mapping[str, Any]) -> MaskRecord:
         source=record["Source"],
         n_missing=record["VoxelsMissing"],
         n_constant=record["VoxelsConstant"],
+        min_coverage=record["MinCoverage"],
+        n_partly=record["VoxelsPartlyCovered"],
+        untestable=record["VoxelsUntestable"],
     )
 
 
@@ -397,7 +429,10 @@ def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRec
         dof=tuple(record["Dof"]),
         median_epsilon=record["MedianEpsilon"],
         variance_ratio=record["VarianceRatio"],
+        weights=tuple(record["Weights"]),
         maps=folder.refer_all(record["Maps"]),
+        headline=record.get("Headline"),
+        figures=folder.read_figures(record.get("Figures", {})),
         inferences=tuple(_collect_inference(folder, inference) for inference in record["Inferences"]),
     )
 
@@ -415,8 +450,10 @@ def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceR
         threshold_z=record["ThresholdZ"],
         cluster_extent=record["ClusterExtent"],
         cluster_threshold=record["ClusterThreshold"],
+        cluster_forming=record["ClusterForming"],
         permutation=record.get("Permutation"),
         smoothness_fwhm=None if record["SmoothnessFwhmMm"] is None else tuple(record["SmoothnessFwhmMm"]),
+        resels=record["Resels"],
         removed_clusters=record["RemovedClusters"],
         removed_voxels=record["RemovedVoxels"],
         n_voxels=record["Voxels"],

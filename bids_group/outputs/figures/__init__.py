@@ -1,0 +1,37 @@
+"""Every picture of a result, as the bytes of a PNG file: the only room that knows matplotlib and nilearn.plotting."""
+
+from bids_group.outputs.figures.brains import (
+    choose_colour_limit,
+    choose_cut_coords,
+    draw_glass_brain,
+    draw_mask,
+    draw_ortho,
+)
+from bids_group.outputs.figures.effects import CellPanel, SlopePanel, draw_cells, draw_slopes
+from bids_group.outputs.figures.matrices import draw_contrast_weights, draw_correlation, draw_design_matrix
+from bids_group.outputs.figures.plots import NullPanel, draw_null, draw_qq, draw_quality
+from bids_group.outputs.figures.projections import draw_subjects
+from bids_group.outputs.figures.slices import draw_coverage, draw_mosaic, draw_spread
+
+__all__ = [
+    "CellPanel",
+    "NullPanel",
+    "SlopePanel",
+    "choose_colour_limit",
+    "choose_cut_coords",
+    "draw_cells",
+    "draw_contrast_weights",
+    "draw_correlation",
+    "draw_coverage",
+    "draw_design_matrix",
+    "draw_glass_brain",
+    "draw_mask",
+    "draw_mosaic",
+    "draw_null",
+    "draw_ortho",
+    "draw_qq",
+    "draw_quality",
+    "draw_slopes",
+    "draw_spread",
+    "draw_subjects",
+]

@@ -1,0 +1,250 @@
+"""Axial slices side by side: the statistic of a contrast, the mean and spread of the maps, how many a voxel has."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Image
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_group.outputs.figures.brains import MEAN_PERCENTILE, fade, load_template
+from bids_group.outputs.figures.canvas import (
+    PAGE_WIDTH_INCHES,
+    SIGNED_COLOURS,
+    SMALL_FONT_SIZE,
+    UNSIGNED_COLOURS,
+    encode,
+    make_figure,
+    read_values,
+)
+
+Floats = NDArray[np.float64]
+
+SLICES_PER_ROW = 7
+# Slices go from the lower to the upper of these quantiles of the voxels' heights: beyond there is little to see.
+LOWEST_QUANTILE, HIGHEST_QUANTILE = 0.02, 0.98
+PIXELS_ALONG_SLICE = 180  # from back to front: as many as a slice has on the page
+MARGIN = 0.04  # around the brain, of its length
+BAR_INCHES = 0.95  # for the colour bar and its labels
+GAP_INCHES = 0.1
+TEMPLATE_HEADROOM = 1.15  # the brightest tissue stays off white
+PLAIN_GREY = 0.92  # of the search volume where there is no template
+
+
+@dataclass(frozen=True)
+class _Montage:
+    """Axial slices at some heights, left on the left, front up; all in mm."""
+
+    heights: Floats
+    x: Floats
+    y: Floats
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the number of rows and columns of slices."""
+        return -(-len(self.heights) // SLICES_PER_ROW), SLICES_PER_ROW
+
+    @property
+    def row_inches(self) -> float:
+        """Return the height of a row of slices."""
+        return (PAGE_WIDTH_INCHES - BAR_INCHES) / SLICES_PER_ROW * len(self.y) / len(self.x)
+
+    def sample(self, affine: Floats, values: NDArray[Any], *, order: int = 0) -> NDArray[np.float32]:
+        """Return all slices of values on a grid as one picture, 0 where the grid has none."""
+        heights, y, x = np.ix_(self.heights, self.y[::-1], self.x)
+        inverse = np.linalg.inv(affine)
+        points = np.array([row[0] * x + row[1] * y + row[2] * heights + row[3] for row in inverse[:3]])
+        numbers = values.astype(np.float32, copy=False)
+        slices = ndimage.map_coordinates(numbers, points, order=order, prefilter=False)
+        rows, columns = self.shape
+        blank = np.zeros((rows * columns - len(slices), *slices.shape[1:]), dtype=slices.dtype)
+        grid = np.concatenate([slices, blank]).reshape(rows, columns, *slices.shape[1:])
+        return grid.transpose(0, 2, 1, 3).reshape(rows * len(self.y), columns * len(self.x))
+
+
+def draw_mosaic(
+    surviving: Nifti1Image, statistic: Nifti1Image, *, colour_limit: float, unit: str, template: bool
+) -> bytes:
+    """Draw axial slices: the survivors opaque and outlined, the whole statistic translucent behind them.
+
+    Parameters
+    ----------
+    surviving : Nifti1Image, shape (x, y, z)
+        The statistic where it survives, 0 elsewhere; all zeros when nothing survived.
+    statistic : Nifti1Image, shape (x, y, z)
+        The unthresholded statistic on the same grid, 0 outside the mask.
+    colour_limit : float
+        Where the colours end, in units of the statistic.
+    unit : str
+        The statistic, as the colour bar names it: ``F`` is drawn from 0 up, anything else on both sides of 0.
+    template : bool
+        Whether to draw the MNI152 template behind; else the search volume is grey.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+
+    References
+    ----------
+    Taylor et al. (2023), NeuroImage 274, 120138: highlight results, don't hide them.
+    """
+    values, survives = read_values(statistic), read_values(surviving) != 0
+    montage = _choose_slices(statistic, values != 0, n_rows=2, template=template)
+    figure, (axes,) = _make_rows(montage, 1)
+    if template:
+        template_affine, template_values, _ = _describe_template()
+        tissue = montage.sample(template_affine, template_values, order=1)
+        axes.imshow(np.where(tissue > 0, tissue, np.nan), cmap="gray", vmin=0, vmax=TEMPLATE_HEADROOM * tissue.max())
+    else:
+        inside = montage.sample(statistic.affine, values != 0) > 0
+        axes.imshow(np.where(inside, PLAIN_GREY, np.nan), cmap="gray", vmin=0, vmax=1)
+    opacity = montage.sample(statistic.affine, fade(values, survives, colour_limit))
+    lowest, colours = (0.0, UNSIGNED_COLOURS) if unit == "F" else (-colour_limit, SIGNED_COLOURS)
+    sampled = montage.sample(statistic.affine, values)
+    axes.imshow(sampled, cmap=colours, vmin=lowest, vmax=colour_limit, alpha=opacity)
+    _outline(axes, montage.sample(statistic.affine, survives))
+    _add_bar(axes, colours, lowest, colour_limit, unit)
+    return encode(figure)
+
+
+def draw_spread(mask: Nifti1Image, mean_effect: Nifti1Image, sd: Nifti1Image) -> bytes:
+    """Draw axial slices of the mean of the inputs and, below, of their standard deviation.
+
+    Parameters
+    ----------
+    mask : Nifti1Image, shape (x, y, z)
+        Non-zero inside.
+    mean_effect, sd : Nifti1Image, shape (x, y, z)
+        Over all maps, in the units of the maps.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    inside = read_values(mask) != 0
+    montage = _choose_slices(mask, inside, n_rows=1)
+    figure, rows = _make_rows(montage, 2)
+    covered = montage.sample(mask.affine, inside) > 0
+    for axes, image, name in zip(rows, (mean_effect, sd), ("mean", "SD"), strict=True):
+        values = read_values(image)
+        lowest, highest = _choose_limits(values[inside], signed=image is mean_effect)
+        colours = SIGNED_COLOURS if image is mean_effect else UNSIGNED_COLOURS
+        shown = np.where(covered, montage.sample(image.affine, values), np.nan)
+        axes.imshow(shown, cmap=colours, vmin=lowest, vmax=highest)
+        _outline(axes, covered)
+        _add_bar(axes, colours, lowest, highest, f"{name}\n(units of the maps)")
+    return encode(figure)
+
+
+def draw_coverage(n_maps: Nifti1Image, *, most: int) -> bytes:
+    """Draw axial slices of the number of maps that each analysed voxel has.
+
+    Parameters
+    ----------
+    n_maps : Nifti1Image, shape (x, y, z)
+        0 outside the mask.
+    most : int
+        All maps.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    values = read_values(n_maps)
+    montage = _choose_slices(n_maps, values != 0, n_rows=2)
+    figure, (axes,) = _make_rows(montage, 1)
+    lowest = float(values[values != 0].min(initial=most - 1))
+    lowest = min(lowest, most - 1)
+    sampled = montage.sample(n_maps.affine, values)
+    axes.imshow(np.where(sampled > 0, sampled, np.nan), cmap="viridis", vmin=lowest, vmax=most)
+    _outline(axes, sampled > 0)
+    _add_bar(axes, "viridis", lowest, float(most), f"maps (of {most:,})", whole=True)
+    return encode(figure)
+
+
+def _choose_limits(values: NDArray[np.float32], *, signed: bool) -> tuple[float, float]:
+    """Return where the colours of values end, so that few wild ones do not bleach the rest."""
+    if signed:
+        limit = float(np.percentile(np.abs(values), MEAN_PERCENTILE)) if values.size else 0.0
+        return (-limit, limit) if limit > 0 else (-1.0, 1.0)
+    lowest, highest = np.percentile(values, (100 - MEAN_PERCENTILE, MEAN_PERCENTILE)) if values.size else (0.0, 0.0)
+    return (float(lowest), float(highest)) if highest > lowest else (0.0, float(highest) or 1.0)
+
+
+def _choose_slices(image: Nifti1Image, inside: NDArray[np.bool_], *, n_rows: int, template: bool = False) -> _Montage:
+    """Spread slices over the heights of the voxels inside, each as large as the template or these voxels need."""
+    places = _locate(image.affine, inside if inside.any() else np.ones_like(inside))
+    lowest, highest = np.quantile(places[:, 2], (LOWEST_QUANTILE, HIGHEST_QUANTILE))
+    heights = np.linspace(lowest, highest, n_rows * SLICES_PER_ROW)
+    low, high = _describe_template()[2] if template else (places.min(axis=0), places.max(axis=0))
+    margin = MARGIN * (high[1] - low[1]) + float(np.abs(image.affine[:3, :3]).max())
+    step = (high[1] - low[1] + 2 * margin) / PIXELS_ALONG_SLICE
+    x, y = (np.arange(low[axis] - margin, high[axis] + margin, step) for axis in (0, 1))
+    return _Montage(heights, x, y)
+
+
+def _locate(affine: Floats, inside: NDArray[np.bool_]) -> Floats:
+    places: Floats = nib.affines.apply_affine(affine, np.argwhere(inside))
+    return places
+
+
+@cache
+def _describe_template() -> tuple[Floats, NDArray[np.float32], tuple[Floats, Floats]]:
+    """Return the template's affine and values, and the corners of its brain in mm."""
+    image = load_template()
+    values = read_values(image)
+    places = _locate(image.affine, values > 0)
+    return image.affine, values, (places.min(axis=0), places.max(axis=0))
+
+
+def _make_rows(montage: _Montage, n_panels: int) -> tuple[Any, list[Any]]:
+    """Make axes below each other, each for a whole montage, with the heights of the slices written into them."""
+    inches = montage.shape[0] * montage.row_inches
+    height = n_panels * (inches + GAP_INCHES)
+    figure = make_figure((PAGE_WIDTH_INCHES, height))
+    width = 1 - BAR_INCHES / PAGE_WIDTH_INCHES
+    panels = []
+    for panel in range(n_panels):
+        bottom = 1 - (panel + 1) * (inches + GAP_INCHES) / height + 0.5 * GAP_INCHES / height
+        axes = figure.add_axes((0.0, bottom, width, inches / height))
+        axes.set_axis_off()
+        _label_slices(axes, montage)
+        panels.append(axes)
+    return figure, panels
+
+
+def _label_slices(axes: Any, montage: _Montage) -> None:
+    n_rows, n_columns = len(montage.y), len(montage.x)
+    for number, height in enumerate(montage.heights):
+        row, column = divmod(number, SLICES_PER_ROW)
+        text = f"z = {height:.0f} mm" if number == 0 else f"{height:.0f}"
+        axes.text((column + 0.03) * n_columns, (row + 0.02) * n_rows, text, fontsize=SMALL_FONT_SIZE, va="top")
+    for name, place in (("L", 0.04), ("R", 0.96)):
+        axes.text(place * n_columns, 0.5 * n_rows, name, fontsize=SMALL_FONT_SIZE, ha="center", va="center")
+
+
+def _outline(axes: Any, inside: NDArray[Any]) -> None:
+    if np.any(inside):
+        axes.contour(inside, levels=[0.5], colors="black", linewidths=0.5)
+
+
+def _add_bar(axes: Any, colours: str, lowest: float, highest: float, name: str, *, whole: bool = False) -> None:
+    """Draw the colour bar to the right of a row of slices."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    box = axes.get_position()
+    left = box.x1 + GAP_INCHES / PAGE_WIDTH_INCHES
+    bar = axes.figure.add_axes((left, box.y0 + 0.08 * box.height, 0.012, 0.84 * box.height))
+    scale = ScalarMappable(Normalize(lowest, highest), colours)
+    drawn = axes.figure.colorbar(scale, cax=bar, ticks=MaxNLocator(nbins=5, integer=whole))
+    drawn.ax.tick_params(labelsize=SMALL_FONT_SIZE + 1)
+    drawn.set_label(name, fontsize=SMALL_FONT_SIZE + 1, labelpad=2)
+    drawn.outline.set_linewidth(0.5)
