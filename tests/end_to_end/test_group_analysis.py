@@ -154,7 +154,9 @@ def test_every_file_of_the_contract_is_there_and_no_other(one_sample):
     found = {name for name in list_files(output / "node-mean") if not name.startswith("figures/")}
     assert found == {"inputs.tsv", "results.tsv"} | models | masks | maps | results
     top = {name for name in list_files(output) if not name.startswith("node-mean/")}
-    logs = {"logs/model-study_log.txt", "logs/model-study_provenance.json"}
+    logs = {
+        f"logs/model-study_{end}" for end in ("log.txt", "provenance.json", "methods.md", "methods.tex", "methods.bib")
+    }
     named = {"dataset_description.json", ".bidsignore", "model-study_report.html", "model-study_smdl.json"}
     assert top == named | logs
 

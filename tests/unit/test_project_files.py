@@ -95,8 +95,9 @@ def test_every_page_of_the_documentation_can_be_reached_from_its_index():
     assert set((ROOT / "docs").glob("**/*.md")) - linked == {index}
 
 
-def test_there_are_three_locks():
-    assert [lock.name for lock in LOCKS] == ["requirements-dev.lock", "requirements-uv.lock", "requirements.lock"]
+def test_what_runs_what_tests_and_what_installs_have_a_lock_each():
+    kinds = ("requirements-browser", "requirements-dev", "requirements-uv", "requirements")
+    assert [lock.name for lock in LOCKS] == [f"{kind}.lock" for kind in kinds]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
