@@ -34,7 +34,7 @@ from bids_group.outputs.provenance import LogLines, record_run, write_record
 from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging, open_staging
 from bids_group.progress import StageClock, show_progress
-from bids_group.report.build import build_report
+from bids_group.report.build import render_report
 from bids_group.report.collect import collect_run
 from bids_group.report.methods import list_methods_files
 from bids_group.work_folder import open_work_folder
@@ -185,7 +185,8 @@ def _write_rest(
     summaries = [[model.summary for model in node] for node in tables]
     write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)
     with clock.stage("report"):
-        for name, text in list_methods_files(collect_run(staging.root, study.spec.name)).items():
+        run_record = collect_run(staging.root, study.spec.name)
+        for name, text in list_methods_files(run_record).items():
             staging.write_bytes(name, text.encode())
-        staging.write_bytes(report_name(study.spec.name), build_report(staging.root, study.spec.name).encode())
+        staging.write_bytes(report_name(study.spec.name), render_report(staging.root, run_record).encode())
     write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)

@@ -65,7 +65,23 @@ def build_report(output_dir: Path, model: str) -> str:
     DataError
         A record does not parse or lacks a key, or a map cannot be read.
     """
-    run = collect_run(output_dir, model)
+    return render_report(output_dir, collect_run(output_dir, model))
+
+
+def render_report(output_dir: Path, run: RunRecord) -> str:
+    """Render the report of a run whose record has been read.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The folder that the record was read from.
+    run : RunRecord
+
+    Returns
+    -------
+    str
+        As `build_report` does.
+    """
     template = _load_templates().get_template("report.html.j2")
     return template.render(run=run, viewers=pack_viewers(output_dir, run), methods=write_methods(run))
 

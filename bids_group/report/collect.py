@@ -255,9 +255,10 @@ def collect_run(output_dir: Path, model: str) -> RunRecord:
             datasets=record["Datasets"],
             warnings=tuple(record["Warnings"]),
             nodes=tuple(_collect_node(output_dir, node) for node in record["Nodes"]),
-            files=folder.refer_existing(
-                *(naming.spec_name(model), name, naming.log_name(model)),
-                *(naming.methods_name(model, extension) for extension in ("md", "tex", "bib")),
+            files=(
+                *folder.refer_existing(naming.spec_name(model), name, naming.log_name(model)),
+                # Written from this record, so they cannot be there yet.
+                *(folder.refer(naming.methods_name(model, extension)) for extension in ("md", "tex", "bib")),
             ),
         )
 
