@@ -1,8 +1,10 @@
 """The largest cluster of each of many maps: what permutation holds the observed clusters against.
 
 Compiled loops that release the interpreter's lock and run in one thread; callers give batches of maps to threads.
-A map costs one pass over its voxels, and the rest only for those above the threshold.
+Voxels above the threshold are listed while the map is in the processor's cache; the rest is done with the lists.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,40 +16,124 @@ from bids_group.stats.neighbours import EARLIER_WIDTHS, require_maps
 STRETCH = 128  # voxels; one without any above the threshold is passed over as a whole, as most of a map is
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 
-def measure_largest_clusters(
-    heights: NDArray[np.float32], threshold: float, neighbours: NDArray[np.int32], *, two_sided: bool
-) -> tuple[Floats, Floats]:
-    """Measure the largest extent and the largest mass of a cluster in each map.
+class VoxelLists(NamedTuple):
+    """Of each of several maps the voxels above a threshold.
 
-    A cluster C is a connected component of the voxels strictly above the threshold; its extent is ``|C|``, its mass
-    the sum of ``|h| - threshold`` over it. The two maxima may be those of different clusters.
+    Attributes
+    ----------
+    counts : ndarray of int32, shape (n_maps,)
+        How many there are.
+    voxels : ndarray of int32, shape (n_maps, n_voxels)
+        Their numbers, ascending; anything after the last.
+    heights : ndarray of float32, shape (n_maps, n_voxels)
+        Their heights, or what a caller puts in their place.
+    """
+
+    counts: Labels
+    voxels: Labels
+    heights: Singles
+
+
+def make_lists(n_maps: int, n_voxels: int) -> VoxelLists:
+    """Set aside memory for lists that are empty; what is never listed costs none.
 
     Parameters
     ----------
-    heights : ndarray of float32, shape (n_maps, n_voxels)
-        In C order. nan is in no cluster.
+    n_maps, n_voxels : int
+
+    Returns
+    -------
+    VoxelLists
+    """
+    shape = n_maps, n_voxels
+    return VoxelLists(np.zeros(n_maps, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32))
+
+
+@njit(nogil=True)
+def list_voxels(
+    heights: Singles,
+    column: int,
+    rows: tuple[int, int],
+    voxels: tuple[int, int],
+    least: float,
+    two_sided: bool,
+    lists: VoxelLists,
+) -> None:
+    """Add to the lists of several maps those of some voxels that are strictly above a threshold.
+
+    Parameters
+    ----------
+    heights : ndarray of float32, shape (n_maps, n_columns)
+        nan is above nothing.
+    column : int
+        Where the voxels begin among the columns.
+    rows : (int, int)
+        First and last + 1 of the maps whose lists are meant.
+    voxels : (int, int)
+        The number of the first, and of the last + 1; all that are listed already come before.
+    least : float
+        The threshold, at least 0, in units of the heights.
+    two_sided : bool
+        Whether the voxels below ``-least`` are listed as well.
+    lists : VoxelLists
+    """
+    bound = np.float32(least)
+    n = voxels[1] - voxels[0]
+    for i in range(rows[0], rows[1]):
+        row = heights[i, column : column + n]
+        for start in range(0, n, STRETCH):
+            stretch = row[start : start + STRETCH]
+            n_above = np.int32(0)
+            for height in stretch:
+                n_above += np.int32((abs(height) if two_sided else height) > bound)
+            if n_above:
+                _list_stretch(stretch, voxels[0] + start, bound, two_sided, i, lists)
+
+
+@njit(nogil=True)
+def _list_stretch(stretch: Singles, first: int, bound: np.float32, two_sided: bool, i: int, lists: VoxelLists) -> None:
+    """Add the voxels of a stretch to the list of a map."""
+    n = lists.counts[i]
+    for place in range(len(stretch)):
+        height = stretch[place]
+        if (abs(height) if two_sided else height) > bound:
+            lists.voxels[i, n], lists.heights[i, n] = first + place, height
+            n += 1
+    lists.counts[i] = n
+
+
+def measure_largest_clusters(
+    lists: VoxelLists, threshold: float, neighbours: NDArray[np.int32]
+) -> tuple[Floats, Floats]:
+    """Measure the largest extent and the largest mass of a cluster in each map, on either side of 0.
+
+    A cluster C is a connected component of the listed voxels of one sign; its extent is ``|C|``, its mass the sum of
+    ``|h| - threshold`` over it. The two maxima may be those of different clusters.
+
+    Parameters
+    ----------
+    lists : VoxelLists
+        Of the voxels above the threshold.
     threshold : float
         Cluster-forming, at least 0, in units of the heights.
     neighbours : ndarray of int32, shape (n_voxels, 3 or 9 or 13)
         Of `build_neighbours`.
-    two_sided : bool
-        Whether the voxels below ``-threshold`` form clusters as well, apart from those above the threshold. For the
-        negative side alone turn the maps over.
 
     Returns
     -------
-    extents : ndarray of float64, shape (n_maps,)
-        Voxels; 0 where there is no cluster.
-    masses : ndarray of float64, shape (n_maps,)
+    extents : ndarray of float64, shape (2, n_maps)
+        Voxels, of the positive and of the negative clusters; 0 where there is none.
+    masses : ndarray of float64, shape (2, n_maps)
         Units of the heights; 0 where there is no cluster.
 
     Raises
     ------
     ValueError
-        If the maps, the table or the threshold are not as said.
+        If the lists, the table or the threshold are not as said.
 
     References
     ----------
@@ -57,15 +143,18 @@ def measure_largest_clusters(
     --------
     >>> from bids_group.stats.neighbours import build_neighbours
     >>> line = build_neighbours(np.ones((1, 1, 5), dtype=bool), 6)
-    >>> heights = np.array([[3, 4, 0, -9, 2]], dtype=np.float32)
-    >>> measure_largest_clusters(heights, 2.0, line, two_sided=True)
-    (array([2.]), array([7.]))
+    >>> lists = make_lists(1, 5)
+    >>> list_voxels(np.array([[3, 4, 0, -9, 2]], dtype=np.float32), 0, (0, 1), (0, 5), 2.0, True, lists)
+    >>> measure_largest_clusters(lists, 2.0, line)
+    (array([[2.],
+           [1.]]), array([[3.],
+           [7.]]))
     """
-    require_maps(heights, neighbours, EARLIER_WIDTHS)
+    require_maps(lists.heights, neighbours, EARLIER_WIDTHS)
     if not threshold >= 0:
         raise ValueError(f"the cluster-forming threshold is at least 0, not {threshold}")
-    extents, masses = np.zeros(len(heights)), np.zeros(len(heights))
-    _measure_maps(heights, float(threshold), neighbours, bool(two_sided), extents, masses)
+    extents, masses = np.zeros((2, 2, len(lists.counts)))
+    _measure_maps(lists, float(threshold), neighbours, extents, masses)
     return extents, masses
 
 
@@ -91,52 +180,33 @@ def measure_masses(values: NDArray[np.floating], threshold: float, clusters: Clu
 
 @njit(nogil=True)
 def _measure_maps(
-    heights: NDArray[np.float32],
-    threshold: float,
-    neighbours: NDArray[np.int32],
-    two_sided: bool,
-    extents: Floats,
-    masses: Floats,
+    lists: VoxelLists, threshold: float, neighbours: NDArray[np.int32], extents: Floats, masses: Floats
 ) -> None:
-    """Fill in the largest extent and mass of each map."""
-    n_voxels = heights.shape[1]
-    voxels, labels = np.empty(n_voxels, np.int32), np.zeros(n_voxels, np.int32)
-    parents, sizes, sums = np.empty(n_voxels + 1, np.int32), np.empty(n_voxels + 1, np.int32), np.empty(n_voxels + 1)
-    for i in range(heights.shape[0]):
-        n_above = _collect_voxels(heights[i], threshold, two_sided, voxels)
-        n_labels = 0
-        for voxel in voxels[:n_above]:
-            n_labels = _add_voxel(voxel, heights[i], threshold, neighbours, labels, parents, sizes, sums, n_labels)
-        for voxel in voxels[:n_above]:
-            labels[voxel] = 0
-        # Components that became part of another are among these, but hold less than that one.
-        for label in range(1, n_labels + 1):
-            extents[i] = max(extents[i], sizes[label])
-            masses[i] = max(masses[i], sums[label])
-
-
-@njit(nogil=True)
-def _collect_voxels(heights: NDArray[np.float32], threshold: float, two_sided: bool, voxels: Labels) -> int:
-    """List the voxels above the threshold, in either direction if two-sided, in order; return how many."""
-    n_above = 0
-    for start in range(0, len(heights), STRETCH):
-        stop = min(start + STRETCH, len(heights))
-        n_in_stretch = 0
-        for voxel in range(start, stop):
-            n_in_stretch += (heights[voxel] > threshold) | (two_sided & (heights[voxel] < -threshold))
-        if n_in_stretch:
-            for voxel in range(start, stop):
-                if heights[voxel] > threshold or (two_sided and heights[voxel] < -threshold):
-                    voxels[n_above] = voxel
-                    n_above += 1
-    return n_above
+    """Fill in the largest extents and masses of each map."""
+    labels = np.zeros(len(neighbours), np.int32)
+    most = max(1, lists.counts.max()) + 1
+    parents, sizes, sums = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most)
+    for i in range(len(lists.counts)):
+        voxels, heights = lists.voxels[i, : lists.counts[i]], lists.heights[i, : lists.counts[i]]
+        for side in range(2):
+            sign = 1 - 2 * side
+            n_labels = 0
+            for place in range(len(voxels)):
+                excess = sign * np.float64(heights[place]) - threshold
+                if sign * heights[place] > 0:
+                    n_labels = _add_voxel(voxels[place], excess, neighbours, labels, parents, sizes, sums, n_labels)
+            for voxel in voxels:
+                labels[voxel] = 0
+            # Components that became part of another are among these, but hold less than that one.
+            for label in range(1, n_labels + 1):
+                extents[side, i] = max(extents[side, i], sizes[label])
+                masses[side, i] = max(masses[side, i], sums[label])
 
 
 @njit(nogil=True)
 def _add_voxel(
     voxel: int,
-    heights: NDArray[np.float32],
-    threshold: float,
+    excess: float,
     neighbours: NDArray[np.int32],
     labels: Labels,
     parents: Labels,
@@ -145,10 +215,9 @@ def _add_voxel(
     n_labels: int,
 ) -> int:
     """Put a voxel into the components of its earlier neighbours, which it joins, or a new one; return their number."""
-    is_positive = heights[voxel] > 0
     own = 0
     for neighbour in neighbours[voxel]:
-        if neighbour < 0 or labels[neighbour] == 0 or (heights[neighbour] > 0) != is_positive:
+        if neighbour < 0 or labels[neighbour] == 0:
             continue
         root = _find_root(parents, labels[neighbour])
         if own == 0:
@@ -163,7 +232,7 @@ def _add_voxel(
         parents[own], sizes[own], sums[own] = own, 0, 0.0
     labels[voxel] = own
     sizes[own] += 1
-    sums[own] += abs(np.float64(heights[voxel])) - threshold
+    sums[own] += excess
     return n_labels
 
 

@@ -74,7 +74,7 @@ def find_largest_tfce(
     height_power: float = HEIGHT_POWER,
     two_sided: bool,
 ) -> Floats:
-    """Find the largest TFCE, in absolute value, in each map; see `compute_tfce`.
+    """Find the largest TFCE of each map among its positive and, in absolute value, its negative; see `compute_tfce`.
 
     Parameters
     ----------
@@ -85,12 +85,13 @@ def find_largest_tfce(
     extent_power, height_power : float
         E and H, at least 0.
     two_sided : bool
-        Whether negative heights count as well, apart from the positive ones.
+        Whether the negative heights are enhanced as well.
 
     Returns
     -------
-    ndarray of float64, shape (n_maps,)
-        0 where there is no height that counts. The same, to the bit, as the largest of `compute_tfce`.
+    ndarray of float64, shape (2, n_maps)
+        Of the positive and of the negative heights; 0 where there are none, or they do not count. The same, to the
+        bit, as the largest of `compute_tfce`.
 
     Raises
     ------
@@ -98,7 +99,7 @@ def find_largest_tfce(
         If the maps, the table or the powers are not as said.
     """
     gains = _prepare_gains(heights, neighbours, extent_power, height_power)
-    largest = np.zeros(len(heights))
+    largest = np.zeros((2, len(heights)))
     _find_largest(heights, neighbours, gains, float(height_power), bool(two_sided), largest)
     return largest
 
@@ -180,11 +181,10 @@ def _find_largest(
     """Fill in the largest value of each map."""
     sweep = _make_sweep(heights.shape[1])
     for i in range(heights.shape[0]):
-        for sign in (1, -1):
-            if sign > 0 or two_sided:
-                n = _enhance_sign(heights[i], sign, neighbours, gains, height_power, sweep)
-                for rank in range(n):
-                    largest[i] = max(largest[i], sweep.values[rank])
+        for side in range(2 if two_sided else 1):
+            n = _enhance_sign(heights[i], 1 - 2 * side, neighbours, gains, height_power, sweep)
+            for rank in range(n):
+                largest[side, i] = max(largest[side, i], sweep.values[rank])
 
 
 @njit(nogil=True)

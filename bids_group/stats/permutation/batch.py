@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_group.stats.cluster_maxima import measure_largest_clusters
+from bids_group.stats.cluster_maxima import list_voxels, make_lists, measure_largest_clusters
 from bids_group.stats.neighbours import build_all_neighbours, build_neighbours
 from bids_group.stats.permutation.design import PermutationTest
 from bids_group.stats.permutation.kernels import BATCH, tally
@@ -47,7 +47,7 @@ class PreparedTest:
     heights : ndarray of float32, shape (n_voxels,)
         The observed statistic, in the test's unit; its negative for the negative tail.
     tied : ndarray of float32, shape (n_voxels,)
-        The least height that reaches the observed one, but for rounding.
+        The least score that reaches the observed one, but for rounding.
     """
 
     test: PermutationTest
@@ -72,6 +72,16 @@ class PreparedTest:
     def has_mirrors(self) -> bool:
         """Tell whether each rearrangement that is computed stands for its opposite as well."""
         return self.test.rearrangements.mirrors is not None
+
+    @property
+    def has_sides(self) -> bool:
+        """Tell whether negative heights are measured as well: they count, or are those of the opposites."""
+        return self.test.is_two_sided or (self.has_mirrors and self.test.is_directed)
+
+    @property
+    def least_score(self) -> float:
+        """Return what the scores of voxels in clusters exceed."""
+        return self.source.score_height(self.test.least_height)
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,9 @@ def make_workspace(prepared: PreparedTest) -> Workspace:
     -------
     Workspace
     """
-    return make_source_workspace(prepared.source, prepared.n_voxels, has_maps=prepared.test.needs_maps)
+    test = prepared.test
+    workspace = make_source_workspace(prepared.source, prepared.n_voxels, has_maps=test.needs_maps)
+    return replace(workspace, lists=make_lists(BATCH, prepared.n_voxels)) if test.has_clusters else workspace
 
 
 def run_batch(prepared: PreparedTest, start: int, stop: int, *, workspace: Workspace | None = None) -> BatchResult:
@@ -214,21 +226,26 @@ def _run_group(
     prepared: PreparedTest, first: int, rows: tuple[int, int], workspace: Workspace, exceeding: NDArray[np.int64]
 ) -> dict[PermutationLevel, Floats]:
     """Compute one group; return its maxima, of shape (1, m), or (2, m) with those of the opposites, add its counts."""
-    test = prepared.test
+    test, source = prepared.test, prepared.source
     above, below = np.zeros((2, prepared.n_voxels), dtype=np.int32)
     largest = np.full(BATCH, -np.inf, dtype=np.float32)
     smallest = -largest
-    for voxels, heights, column in prepared.source.compute_heights(_draw(prepared, first, rows), workspace):
+    lists = workspace.lists
+    if lists is not None:
+        lists.counts[:] = 0
+    for voxels, scores, column in source.compute_scores(_draw(prepared, first, rows), workspace):
         counts = above[voxels], below[voxels]
-        tally(heights, column, rows, prepared.tied[voxels], *counts, largest, smallest, test.is_two_sided)
+        tally(scores, column, rows, prepared.tied[voxels], *counts, largest, smallest, test.is_two_sided)
+        if lists is not None:
+            span = voxels.start, voxels.stop
+            list_voxels(scores, column, rows, span, prepared.least_score, prepared.has_sides, lists)
     exceeding += above
     if prepared.has_mirrors:
         exceeding += below if test.is_directed else above
     used = slice(*rows)
-    maps = workspace.maps if test.needs_maps else None
-    maxima = _measure_maps(prepared, maps[used]) if maps is not None else {}
-    maxima["voxel"] = _stack(prepared, largest[used], -smallest[used])
-    return maxima
+    ends = source.convert_scores(np.stack([largest[used], smallest[used]])).astype(np.float64)
+    sides = {"voxel": ends * [[1.0], [-1.0]], **_measure(prepared, workspace, used)}
+    return {level: _combine_sides(prepared, both) for level, both in sides.items()}
 
 
 def _draw(prepared: PreparedTest, first: int, rows: tuple[int, int]) -> Rearranged:
@@ -240,24 +257,18 @@ def _draw(prepared: PreparedTest, first: int, rows: tuple[int, int]) -> Rearrang
     return Rearranged(sources[drawn], signs[drawn], rows[0])
 
 
-def _measure_maps(prepared: PreparedTest, maps: Singles) -> dict[PermutationLevel, Floats]:
-    """Return the maxima of clusters and TFCE of maps, and of their opposites; the maps are overwritten."""
-    found = [_measure_directed(prepared, maps)]
-    if prepared.has_mirrors:
-        is_directed = prepared.test.is_directed
-        found.append(_measure_directed(prepared, np.negative(maps, out=maps)) if is_directed else found[0])
-    return {level: np.stack([one[level] for one in found]) for level in found[0]}
-
-
-def _measure_directed(prepared: PreparedTest, maps: Singles) -> dict[PermutationLevel, Floats]:
-    """Return the maxima of clusters and TFCE of each map; those of F are overwritten with their square roots."""
+def _measure(prepared: PreparedTest, workspace: Workspace, rows: slice) -> dict[PermutationLevel, Floats]:
+    """Return the maxima of clusters and TFCE of the maps of a group; those of F are overwritten by their roots."""
     test = prepared.test
     maxima: dict[PermutationLevel, Floats] = {}
-    if test.has_clusters:
-        maxima["cluster-size"], maxima["cluster-mass"] = measure_largest_clusters(
-            maps, test.least_height, prepared.neighbours, two_sided=test.is_two_sided
-        )
-    if "tfce" in test.levels:
+    if workspace.lists is not None:
+        most = int(workspace.lists.counts.max())
+        scores = np.ascontiguousarray(workspace.lists.heights[:, :most])
+        workspace.lists.heights[:, :most] = prepared.source.convert_scores(scores)
+        extents, masses = measure_largest_clusters(workspace.lists, test.least_height, prepared.neighbours)
+        maxima["cluster-size"], maxima["cluster-mass"] = extents[:, rows], masses[:, rows]
+    if "tfce" in test.levels and workspace.maps is not None:
+        maps = workspace.maps[rows]
         if test.takes_root:
             np.sqrt(maps, out=maps)
         maxima["tfce"] = find_largest_tfce(
@@ -265,13 +276,17 @@ def _measure_directed(prepared: PreparedTest, maps: Singles) -> dict[Permutation
             prepared.all_neighbours,
             extent_power=test.extent_power,
             height_power=test.height_power,
-            two_sided=test.is_two_sided,
+            two_sided=prepared.has_sides,
         )
     return maxima
 
 
-def _stack(prepared: PreparedTest, largest: Singles, opposite: Singles) -> Floats:
-    """Return the maxima of the statistic, of shape (1, m), or (2, m) with those of the opposites."""
-    if not prepared.has_mirrors:
-        return largest[np.newaxis].astype(np.float64)
-    return np.stack([largest, opposite if prepared.test.is_directed else largest]).astype(np.float64)
+def _combine_sides(prepared: PreparedTest, sides: Floats) -> Floats:
+    """Turn the maxima of positive and of negative heights, (2, m), into those of the rearrangements, (1, m).
+
+    Those of the opposites follow, if they were not computed: (2, m).
+    """
+    if prepared.test.is_directed:
+        return sides if prepared.has_mirrors else sides[:1]
+    largest = sides.max(axis=0, keepdims=True) if prepared.test.is_two_sided else sides[:1]
+    return np.repeat(largest, 1 + prepared.has_mirrors, axis=0)

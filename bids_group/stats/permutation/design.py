@@ -168,7 +168,7 @@ class PermutationTest:
     @property
     def needs_maps(self) -> bool:
         """Tell whether whole maps of the rearrangements are needed, and not their maxima alone."""
-        return any(level != "voxel" for level in self.levels)
+        return "tfce" in self.levels
 
     @property
     def moves_rows(self) -> bool:

@@ -294,7 +294,7 @@ def _compute_fwe_p(prepared: PreparedTest, level: PermutationLevel, observed: Fl
     Every maximum of clusters and of TFCE reaches 0.
     """
     if level == "voxel":
-        reached = prepared.tied.astype(np.float64)
+        reached = prepared.source.convert_scores(prepared.tied[np.newaxis])[0].astype(np.float64)
     else:
         reached = observed * (1.0 - TIE_TOLERANCE)
     return (len(null) - np.searchsorted(np.sort(null), reached, side="left")) / len(null)

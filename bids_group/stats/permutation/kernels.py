@@ -10,16 +10,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# A multiple of the 12 and 16 rows that the kernels of BLAS take at once; a tile of scores (0.4 MB) stays in the cache
-# of one core, and the heights of a batch of 230,000 voxels fit in 88 MB.
-BATCH, TILE = 96, 1024
+# A multiple of the 12 and 16 rows that the kernels of BLAS take at once; a tile of scores (0.2 MB) stays in the cache
+# of one core beside the data, and the heights of a batch of 230,000 voxels fit in 88 MB.
+BATCH, TILE = 96, 512
 # A rearranged direction of interest of which no more than this part of the sum of squares lies outside the nuisance
 # is nuisance: what is left of it keeps 8 of float64's 16 digits, and is float32 afterwards.
 DEGENERATE_PART = 1e-8
 # Squared correlations are known to float32's rounding, so that no smaller part can be told to be unexplained.
 SMALLEST_UNEXPLAINED = np.finfo(np.float32).eps
-# Maxima are exact in any order, so the loop over voxels may be vectorised; sums are left as they are written.
-MAXIMUM_IN_ANY_ORDER = {"nnan", "nsz"}
+MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32, all bits but its sign
+SIGN_PLACE = np.int32(31)
 ONE = np.float32(1.0)
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,13 @@ Singles = NDArray[np.float32]
 
 
 def rearrange_interest(
-    interest: Floats, nuisance: Floats, sources: NDArray[np.int64], signs: NDArray[np.int8], *, first_row: int = 0
+    interest: Floats,
+    nuisance: Floats,
+    sources: NDArray[np.int64],
+    signs: NDArray[np.int8],
+    *,
+    first_row: int = 0,
+    rotation: Floats | None = None,
 ) -> Singles:
     """Rearrange the rows of the interest, and make it orthonormal and orthogonal to the nuisance again.
 
@@ -46,10 +52,12 @@ def rearrange_interest(
         1 or -1.
     first_row : int
         Where in the batch they begin; ``first_row + m <= BATCH``.
+    rotation : ndarray of float64, shape (n_rows, n_kept), or None
+        An orthonormal basis of what is orthogonal to the nuisance, to give ``U*`` in its coordinates.
 
     Returns
     -------
-    ndarray of float32, shape (r, BATCH, n_rows)
+    ndarray of float32, shape (r, BATCH, n_rows), or (r, BATCH, n_kept)
         0 in the rows of the batch that are not used.
 
     References
@@ -62,6 +70,8 @@ def rearrange_interest(
     flat = rearranged.reshape(-1, n_rows)
     flat -= (flat @ nuisance) @ nuisance.T
     whitening = find_whitening(rearranged @ rearranged.swapaxes(1, 2))
+    if rotation is not None:
+        rearranged = (flat @ rotation).reshape(BATCH, rank, -1)
     return np.ascontiguousarray((whitening @ rearranged).swapaxes(0, 1), dtype=np.float32)
 
 
@@ -98,7 +108,7 @@ def score_tile(designs: Singles, tile: Singles, scores: Singles, product: Single
     designs : ndarray of float32, shape (r, BATCH, n_rows)
         ``U*``, of `rearrange_interest`.
     tile : ndarray of float32, shape (n_within, n_rows, TILE)
-        ``Y``, of unit sum of squares at each voxel.
+        ``Y``, of unit sum of squares at each voxel, in the coordinates of the designs.
     scores : ndarray of float32, shape (BATCH, TILE)
         Filled with rho (signed) if r = n_within = 1, else with R2.
     product : ndarray of float32, shape (BATCH, TILE)
@@ -176,9 +186,9 @@ def convert_to_f(scores: Singles, heights: Singles, column: int, n_voxels: int, 
             heights[row, column + voxel] = ratio * explained / max(ONE - explained, smallest)
 
 
-@njit(nogil=True, fastmath=MAXIMUM_IN_ANY_ORDER)
+@njit(nogil=True)
 def tally(
-    heights: Singles,
+    scores: Singles,
     column: int,
     rows: tuple[int, int],
     tied: Singles,
@@ -192,27 +202,64 @@ def tally(
 
     Parameters
     ----------
-    heights : ndarray of float32, shape (BATCH, n_columns)
+    scores : ndarray of float32, shape (BATCH, n_columns)
+        Not nan.
     column : int
         Where the tile's voxels begin among the columns.
     rows : (int, int)
         First and last + 1 of the batch's rows that are used.
     tied : ndarray of float32, shape (n_tile_voxels,)
-        The least height that counts as one that reaches the observed.
+        The least score that counts as one that reaches the observed.
     above, below : ndarray of int32, shape (n_tile_voxels,)
-        Raised by how many heights, and by how many of the negated heights, are at least `tied`.
+        Raised by how many scores, and by how many of the negated scores, are at least `tied`; two-sided only the
+        first, by how many absolute values.
     largest, smallest : ndarray of float32, shape (BATCH,)
-        Of the heights so far.
+        Of the scores so far; two-sided only the first, of the absolute values.
     two_sided : bool
-        Whether the absolute values of the heights are meant throughout.
+        Whether the absolute values of the scores are meant.
     """
+    # As whole numbers the bits of floats are compared in the processor's vectors, which floats' maxima are not.
+    bits, high, low = scores.view(np.int32), largest.view(np.int32), smallest.view(np.int32)
     for row in range(rows[0], rows[1]):
-        high, low = largest[row], smallest[row]
-        for voxel in range(tied.shape[0]):
-            height = heights[row, column + voxel]
-            height = abs(height) if two_sided else height
-            high = max(high, height)
-            low = min(low, height)
-            above[voxel] += np.int32(height >= tied[voxel])
-            below[voxel] += np.int32(-height >= tied[voxel])
-        largest[row], smallest[row] = high, low
+        if two_sided:
+            high[row] = _tally_sizes(scores[row, column:], bits[row, column:], tied, above, high[row])
+        else:
+            found = _tally_values(scores[row, column:], bits[row, column:], tied, above, below, high[row], low[row])
+            high[row], low[row] = found
+
+
+@njit(nogil=True)
+def _tally_sizes(
+    scores: Singles, bits: NDArray[np.int32], tied: Singles, above: NDArray[np.int32], high: np.int32
+) -> np.int32:
+    """Count the absolute values that reach what was observed; return the bits of the largest."""
+    for voxel in range(len(tied)):
+        high = max(high, bits[voxel] & MAGNITUDE)
+        above[voxel] += np.int32(abs(scores[voxel]) >= tied[voxel])
+    return high
+
+
+@njit(nogil=True)
+def _tally_values(
+    scores: Singles,
+    bits: NDArray[np.int32],
+    tied: Singles,
+    above: NDArray[np.int32],
+    below: NDArray[np.int32],
+    high: np.int32,
+    low: np.int32,
+) -> tuple[np.int32, np.int32]:
+    """Count the values, and the negated values, that reach what was observed; return the bits of the extremes."""
+    largest, smallest = _order_bits(high), _order_bits(low)
+    for voxel in range(len(tied)):
+        key = _order_bits(bits[voxel])
+        largest, smallest = max(largest, key), min(smallest, key)
+        above[voxel] += np.int32(scores[voxel] >= tied[voxel])
+        below[voxel] += np.int32(-scores[voxel] >= tied[voxel])
+    return _order_bits(largest), _order_bits(smallest)
+
+
+@njit(nogil=True)
+def _order_bits(bits: np.int32) -> np.int32:
+    """Turn the bits of a float into a whole number that sorts as the float does, or back."""
+    return bits ^ ((bits >> SIGN_PLACE) & MAGNITUDE)

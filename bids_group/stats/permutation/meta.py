@@ -14,7 +14,7 @@ from bids_group.column_space import decompose
 from bids_group.stats.meta_analysis import compute_meta_statistic, fit_meta
 from bids_group.stats.permutation.design import TIE_TOLERANCE, PermutationTest
 from bids_group.stats.permutation.kernels import BATCH, TILE
-from bids_group.stats.permutation.sources import Allocate, Heights, Rearranged, Workspace, iterate_tiles
+from bids_group.stats.permutation.sources import Allocate, HeightScores, Rearranged, Scores, Workspace, iterate_tiles
 from bids_group.vocabulary import Heterogeneity
 
 Floats = NDArray[np.float64]
@@ -22,7 +22,7 @@ Singles = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class MetaSource:
+class MetaSource(HeightScores):
     """The t or F of a meta-analysis, of the same degrees of freedom at all voxels.
 
     Attributes
@@ -43,14 +43,14 @@ class MetaSource:
         """Set aside memory for heights where maps are not kept."""
         return (np.zeros((BATCH, TILE), dtype=np.float32),)
 
-    def compute_heights(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Heights]:
+    def compute_scores(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Scores]:
         """Compute the heights of rearrangements, tile by tile."""
         _, signs, first_row = rearranged
         for voxels in iterate_tiles(self.tiles.shape[2]):
             heights, column = (workspace.scratch[0], 0) if workspace.maps is None else (workspace.maps, voxels.start)
             for row, flips in enumerate(signs, start=first_row):
                 heights[row, column : column + voxels.stop - voxels.start] = self._refit(flips, voxels)
-            yield Heights(voxels, heights, column)
+            yield Scores(voxels, heights, column)
 
     def lower_to_ties(self, heights: Singles) -> Singles:
         """Return the least heights that count as ties; the models are fitted in float64."""

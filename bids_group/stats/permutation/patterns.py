@@ -28,8 +28,9 @@ from bids_group.stats.permutation.kernels import (
 from bids_group.stats.permutation.sources import (
     ROUNDING,
     Allocate,
-    Heights,
+    HeightScores,
     Rearranged,
+    Scores,
     Workspace,
     compute_identity,
     iterate_tiles,
@@ -45,7 +46,7 @@ Singles = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class PatternSource:
+class PatternSource(HeightScores):
     """The z of tests whose voxels lack rows.
 
     Attributes
@@ -85,7 +86,7 @@ class PatternSource:
         n_scores = self.test.dof_effect
         return np.empty((n_scores, BATCH, TILE), dtype=np.float32), np.empty((BATCH, TILE), dtype=np.float32)
 
-    def compute_heights(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Heights]:
+    def compute_scores(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Scores]:
         """Compute the heights of rearrangements, tile by tile."""
         sources, signs, first_row = rearranged
         test = self.test
@@ -103,7 +104,7 @@ class PatternSource:
                 *(scores, whitening, members, self.dof, self.table, self.table_rows),
                 *(heights, column, rows, self.scale),
             )
-            yield Heights(voxels, heights, column)
+            yield Scores(voxels, heights, column)
 
     def lower_to_ties(self, heights: Singles) -> Singles:
         """Return the least heights that count as ties: those of correlations that are nearer to 0, or farther below."""

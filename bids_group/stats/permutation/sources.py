@@ -4,6 +4,7 @@ A source holds the prepared data of a test. From rearrangements it computes thei
 these can be counted while they are in the processor's cache.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -11,10 +12,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_group.stats.cluster_maxima import VoxelLists
 from bids_group.stats.permutation.design import TIE_TOLERANCE, PermutationTest
 from bids_group.stats.permutation.kernels import (
     BATCH,
-    SMALLEST_UNEXPLAINED,
     TILE,
     convert_to_f,
     convert_to_t,
@@ -22,6 +23,9 @@ from bids_group.stats.permutation.kernels import (
     score_tile,
 )
 
+# Where the nuisance takes a tenth of the rows, the matrix products of all rearrangements become a tenth cheaper for one
+# more product with the data; the basis of so many rows takes 32 MB.
+LEAST_SAVING, MOST_ROTATED_ROWS = 0.1, 2048
 # What a correlation near 0 is known to: equal sums of whole numbers must tie there too.
 ROUNDING = 5e-7
 
@@ -47,12 +51,13 @@ class Rearranged(NamedTuple):
     first_row: int
 
 
-class Heights(NamedTuple):
-    """The heights of a group of rearrangements at some voxels.
+class Scores(NamedTuple):
+    """What rises with the heights of a group of rearrangements at some voxels: the heights, unless a source converts.
 
     Attributes
     ----------
     voxels : slice
+        After those of the scores before.
     values : ndarray of float32, shape (BATCH, n_columns)
         Rows that were not asked for may hold anything.
     column : int
@@ -74,10 +79,13 @@ class Workspace:
         What the source of heights asks for.
     maps : ndarray of float32, shape (BATCH, n_voxels), or None
         Heights, where whole maps are needed.
+    lists : VoxelLists or None
+        Voxels above the cluster-forming threshold, where clusters are sought.
     """
 
     scratch: tuple[Singles, ...]
     maps: Singles | None
+    lists: VoxelLists | None = None
 
 
 class HeightSource(Protocol):
@@ -94,14 +102,20 @@ class HeightSource(Protocol):
     def allocate_scratch(self) -> tuple[Singles, ...]:
         """Set aside the memory that one thread needs beside the maps."""
 
-    def compute_heights(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Heights]:
-        """Compute the heights of rearrangements, voxels by voxels.
+    def compute_scores(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Scores]:
+        """Compute the scores of rearrangements, voxels by voxels.
 
-        Where a workspace has maps they are filled. What was yielded may be overwritten afterwards.
+        Where a workspace has maps they are filled with heights. What was yielded may be overwritten afterwards.
         """
 
+    def convert_scores(self, scores: Singles) -> Singles:
+        """Return the heights of scores, of any number of rows."""
+
+    def score_height(self, height: float) -> float:
+        """Return the score of a height that is at least 0."""
+
     def lower_to_ties(self, heights: Singles) -> Singles:
-        """Return the least heights that count as equal to the observed ones, or their absolute values when two-sided.
+        """Return the least scores that count as equal to the observed ones, or their absolute values when two-sided.
 
         Parameters
         ----------
@@ -115,68 +129,101 @@ class HeightSource(Protocol):
 
 
 @dataclass(frozen=True)
+class HeightScores:
+    """What a source has whose scores are the heights themselves."""
+
+    def convert_scores(self, scores: Singles) -> Singles:
+        """Return the scores."""
+        return scores
+
+    def score_height(self, height: float) -> float:
+        """Return the height."""
+        return height
+
+
+@dataclass(frozen=True)
 class OrdinarySource:
     """The t or F of ordinary tests, of the same degrees of freedom at all voxels.
+
+    Its scores are the correlations, of F the explained parts of the sums of squares: both rise with the statistic, so
+    that only maxima, voxels above the cluster-forming threshold and maps for TFCE need be converted.
 
     Attributes
     ----------
     test : PermutationTest
         Without its data.
-    tiles : ndarray of float32, shape (n_tiles, n_within, n_rows, TILE)
+    tiles : ndarray of float32, shape (n_tiles, n_within, n_kept, TILE)
         ``Y``; 0 after the last voxel.
     n_voxels : int
+    rotation : ndarray of float64, shape (n_rows, n_kept), or None
+        The coordinates of the data: an orthonormal basis of what is orthogonal to the nuisance; None for the rows.
     """
 
     test: PermutationTest
     tiles: Singles
     n_voxels: int
+    rotation: Floats | None = None
     fills_maps: bool = False
 
     def allocate_scratch(self) -> tuple[Singles, ...]:
-        """Set aside memory for scores, and for heights where maps are not kept."""
+        """Set aside memory for scores and products."""
         scores, product = np.empty((2, BATCH, TILE), dtype=np.float32)
         return scores, product
 
-    def compute_heights(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Heights]:
-        """Compute the heights of rearrangements, tile by tile."""
-        test = self.test
-        sources, signs, first_row = rearranged
-        designs = rearrange_interest(test.interest, test.nuisance, sources, signs, first_row=first_row)
-        for tile, voxels in zip(self.tiles, iterate_tiles(self.n_voxels), strict=True):
-            yield self._compute_tile(designs, tile, voxels, workspace)
-
-    def _compute_tile(self, designs: Singles, tile: Singles, voxels: slice, workspace: Workspace) -> Heights:
-        """Compute the heights of a tile."""
+    def compute_scores(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Scores]:
+        """Compute the scores of rearrangements, tile by tile."""
         test, (scores, product) = self.test, workspace.scratch
-        score_tile(designs, tile, scores, product)
-        heights, column = (product, 0) if workspace.maps is None else (workspace.maps, voxels.start)
-        n_voxels = voxels.stop - voxels.start
-        if test.test == "t":
-            convert_to_t(scores, heights, column, n_voxels, float(test.dof))
-        else:
-            if test.dof_effect == 1:
+        sources, signs, first_row = rearranged
+        designs = rearrange_interest(
+            test.interest, test.nuisance, sources, signs, first_row=first_row, rotation=self.rotation
+        )
+        for tile, voxels in zip(self.tiles, iterate_tiles(self.n_voxels), strict=True):
+            score_tile(designs, tile, scores, product)
+            if test.test == "F" and test.dof_effect == 1:
                 np.square(scores, out=scores)
-            convert_to_f(scores, heights, column, n_voxels, test.dof / test.dof_effect)
-        return Heights(voxels, heights, column)
+            if workspace.maps is not None:
+                self._convert(scores, workspace.maps, voxels)
+            yield Scores(voxels, scores, 0)
+
+    def convert_scores(self, scores: Singles) -> Singles:
+        """Return the t of correlations, or the F of explained parts."""
+        heights = np.empty_like(scores)
+        self._convert(scores, heights, slice(0, scores.shape[1]))
+        return heights
+
+    def score_height(self, height: float) -> float:
+        """Return the correlation, or the explained part, of a t or F."""
+        test = self.test
+        if test.test == "F":
+            return height / (height + test.dof / test.dof_effect)
+        return height / math.sqrt(height**2 + test.dof)
 
     def lower_to_ties(self, heights: Singles) -> Singles:
-        """Return the least heights that count as ties.
+        """Return the least scores that count as ties.
 
-        It is the correlation that has an absolute rounding error, whatever its size: near 1 the same error of it is a
-        larger part of t.
+        It is the correlation that has an absolute rounding error, whatever its size.
         """
         test = self.test
         values = heights.astype(np.float64)
         if test.test == "F":
-            ratio = test.dof / test.dof_effect
-            rho = np.sqrt(values / (values + ratio))
-            explained = np.maximum(rho - np.maximum(TIE_TOLERANCE * rho, ROUNDING), 0.0) ** 2
-            return (ratio * explained / (1.0 - explained)).astype(np.float32)
+            rho = np.sqrt(values / (values + test.dof / test.dof_effect))
+            return (np.maximum(_lower_correlations(rho), 0.0) ** 2).astype(np.float32)
         values = np.abs(values) if test.is_two_sided else values
-        rho = values / np.sqrt(values**2 + test.dof)
-        rho -= np.maximum(TIE_TOLERANCE * np.abs(rho), ROUNDING)
-        unexplained = np.maximum((1.0 - rho) * (1.0 + rho), SMALLEST_UNEXPLAINED)
-        return (rho * np.sqrt(test.dof / unexplained)).astype(np.float32)
+        return _lower_correlations(values / np.sqrt(values**2 + test.dof)).astype(np.float32)
+
+    def _convert(self, scores: Singles, heights: Singles, voxels: slice) -> None:
+        """Write the heights of scores into the columns of some voxels."""
+        test = self.test
+        n_voxels = voxels.stop - voxels.start
+        if test.test == "t":
+            convert_to_t(scores, heights, voxels.start, n_voxels, float(test.dof))
+        else:
+            convert_to_f(scores, heights, voxels.start, n_voxels, test.dof / test.dof_effect)
+
+
+def _lower_correlations(rho: Floats) -> Floats:
+    """Return the least correlations that count as equal to some."""
+    return rho - np.maximum(TIE_TOLERANCE * np.abs(rho), ROUNDING)
 
 
 def prepare_ordinary(test: PermutationTest, allocate: Allocate) -> OrdinarySource:
@@ -193,14 +240,39 @@ def prepare_ordinary(test: PermutationTest, allocate: Allocate) -> OrdinarySourc
     OrdinarySource
     """
     n_within, n_rows, n_voxels = test.data.shape
-    tiles = allocate((-(-n_voxels // TILE), n_within, n_rows, TILE))
+    rotation = find_rotation(test.nuisance)
+    n_kept = n_rows if rotation is None else rotation.shape[1]
+    tiles = allocate((-(-n_voxels // TILE), n_within, n_kept, TILE))
     for tile, voxels in zip(tiles, iterate_tiles(n_voxels), strict=True):
         values = np.zeros((n_within, n_rows, TILE))
         block = test.data[:, :, voxels]
         values[:, :, : block.shape[2]] = block
-        values -= test.nuisance @ (test.nuisance.T @ values)
+        if rotation is None:
+            values -= test.nuisance @ (test.nuisance.T @ values)
+        else:
+            values = rotation.T @ values
         tile[:] = values / measure_norms(values)
-    return OrdinarySource(test.leave_data(), tiles, n_voxels)
+    return OrdinarySource(test.leave_data(), tiles, n_voxels, rotation)
+
+
+def find_rotation(nuisance: Floats) -> Floats | None:
+    """Find coordinates in which what is orthogonal to the nuisance has fewer values than there are rows.
+
+    Parameters
+    ----------
+    nuisance : ndarray of float64, shape (n_rows, k)
+        Orthonormal.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_rows - k), or None
+        An orthonormal basis; None where the rows will do, because it would save little or be large.
+    """
+    n_rows, n_nuisance = nuisance.shape
+    if n_nuisance < LEAST_SAVING * n_rows or n_rows > MOST_ROTATED_ROWS:
+        return None
+    basis: Floats = np.linalg.qr(nuisance, mode="complete")[0][:, n_nuisance:]
+    return basis
 
 
 def measure_norms(values: Floats) -> Floats:
@@ -265,7 +337,7 @@ def compute_identity(source: HeightSource, n_rows: int, n_voxels: int, *, has_ma
     """
     workspace = make_workspace(source, n_voxels, has_maps=has_maps)
     identity = Rearranged(np.arange(n_rows)[np.newaxis], np.ones((1, n_rows), dtype=np.int8), 0)
-    heights = np.empty(n_voxels, dtype=np.float32)
-    for voxels, values, column in source.compute_heights(identity, workspace):
-        heights[voxels] = values[0, column : column + voxels.stop - voxels.start]
-    return heights
+    scores = np.empty((1, n_voxels), dtype=np.float32)
+    for voxels, values, column in source.compute_scores(identity, workspace):
+        scores[0, voxels] = values[0, column : column + voxels.stop - voxels.start]
+    return source.convert_scores(scores)[0]

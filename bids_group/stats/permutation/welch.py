@@ -27,8 +27,9 @@ from bids_group.stats.permutation.patterns import choose_ties
 from bids_group.stats.permutation.rearrange import Rearrangements, plan_rearrangements
 from bids_group.stats.permutation.sources import (
     Allocate,
-    Heights,
+    HeightScores,
     Rearranged,
+    Scores,
     Workspace,
     compute_identity,
     iterate_tiles,
@@ -92,7 +93,7 @@ class GroupDesigns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WelchSource:
+class WelchSource(HeightScores):
     """The z of Welch's v or G.
 
     Attributes
@@ -137,7 +138,7 @@ class WelchSource:
         sizes = (n_groups * rank * BATCH, n_groups * BATCH, BATCH, n_rows)
         return tuple(np.empty(size * TILE, dtype=np.float32) for size in sizes)
 
-    def compute_heights(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Heights]:
+    def compute_scores(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Scores]:
         """Compute the heights of rearrangements, part by part."""
         designs, pattern = None, -1
         for part in self.parts:
@@ -147,9 +148,9 @@ class WelchSource:
             if workspace.maps is not None:
                 _place(workspace.maps, part.voxels, heights)
             if not self.fills_maps:
-                yield Heights(slice(int(part.voxels[0]), int(part.voxels[-1]) + 1), heights, 0)
+                yield Scores(slice(int(part.voxels[0]), int(part.voxels[-1]) + 1), heights, 0)
         if self.fills_maps and workspace.maps is not None:
-            yield from (Heights(voxels, workspace.maps, voxels.start) for voxels in iterate_tiles(self.n_voxels))
+            yield from (Scores(voxels, workspace.maps, voxels.start) for voxels in iterate_tiles(self.n_voxels))
 
     def lower_to_ties(self, heights: Singles) -> Singles:
         """Return the least heights that count as ties: those of scores that are nearer to 0, or farther below."""
