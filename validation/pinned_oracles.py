@@ -16,7 +16,7 @@ from bids_group.stats.effect_sizes import (
 )
 from bids_group.stats.glm import compute_f, compute_p, compute_t
 from bids_group.stats.meta_analysis import compute_meta_f, compute_meta_t
-from bids_group.stats.neighbours import build_all_neighbours
+from bids_group.stats.neighbours import build_lattice
 from bids_group.stats.partitioned import compute_partitioned, estimate_epsilon
 from bids_group.stats.random_fields import ec_densities_f, ec_densities_t, find_threshold
 from bids_group.stats.tfce import compute_tfce
@@ -91,8 +91,8 @@ def check_tfce() -> list[Row]:
     for case in pinned["cases"]:
         powers = {"extent_power": case["extent_power"], "height_power": case["height_power"]}
         for connectivity, expected in case["enhanced"].items():
-            neighbours = build_all_neighbours(mask, int(connectivity))  # type: ignore[arg-type]
-            pairs.append((compute_tfce(np.array(case["heights"]), neighbours, two_sided=True, **powers), expected))
+            lattice = build_lattice(mask, int(connectivity))  # type: ignore[arg-type]
+            pairs.append((compute_tfce(np.array(case["heights"]), lattice, two_sided=True, **powers), expected))
     program = f"{name_pinned('tfce', 'tfce')}, in float32"
     return [compare("TFCE, 6, 18 and 26 neighbours", program, f"{len(pairs)} maps", pairs, 2e-6, MIXED)]
 

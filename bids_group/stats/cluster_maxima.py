@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from bids_group.stats.clusters import ClusterSet
-from bids_group.stats.neighbours import EARLIER_WIDTHS, require_maps
+from bids_group.stats.neighbours import require_maps, require_neighbours
 
 STRETCH = 128  # voxels; one without any above the threshold is passed over as a whole, as most of a map is
 
@@ -150,7 +150,8 @@ def measure_largest_clusters(
            [1.]]), array([[3.],
            [7.]]))
     """
-    require_maps(lists.heights, neighbours, EARLIER_WIDTHS)
+    require_neighbours(neighbours)
+    require_maps(lists.heights, len(neighbours))
     if not threshold >= 0:
         raise ValueError(f"the cluster-forming threshold is at least 0, not {threshold}")
     extents, masses = np.zeros((2, 2, len(lists.counts)))

@@ -1,10 +1,10 @@
-"""Which voxels of a mask touch, as tables that the loops over rearranged maps walk through.
+"""Which voxels of a mask touch, in the forms that the loops over rearranged maps walk through.
 
 Voxels are numbered in the order of ``np.nonzero(mask)``, as everywhere in `stats`.
 """
 
 from itertools import product
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from bids_group.vocabulary import Connectivity
 
 NONE = -1  # stands in the table where a neighbour lies outside the mask or the grid
 
-ALL_WIDTHS: tuple[int, ...] = get_args(Connectivity)
-EARLIER_WIDTHS = tuple(width // 2 for width in ALL_WIDTHS)  # of each pair of opposite neighbours one comes earlier
+EARLIER_WIDTHS = tuple(
+    width // 2 for width in get_args(Connectivity)
+)  # of each pair of opposite neighbours one comes earlier
 
 Table = NDArray[np.int32]
 
@@ -48,8 +49,25 @@ def build_neighbours(mask: NDArray[np.bool_], connectivity: Connectivity) -> Tab
     return _look_up(mask, _list_earlier_steps(connectivity))
 
 
-def build_all_neighbours(mask: NDArray[np.bool_], connectivity: Connectivity) -> Table:
-    """List all neighbours of each voxel, so that every touching pair occurs twice.
+class Lattice(NamedTuple):
+    """The voxels of a mask in a row of places in which steps lead to the neighbours.
+
+    Attributes
+    ----------
+    places : ndarray of int32, shape (n_voxels,)
+        Where each voxel stands, ascending. A step from there never leaves the row, nor comes out on another side.
+    steps : ndarray of int64, shape (6 or 18 or 26,)
+        From a voxel to all its neighbours; a place that a step leads to need not be a voxel of the mask.
+    n_places : int
+    """
+
+    places: NDArray[np.int32]
+    steps: NDArray[np.int64]
+    n_places: int
+
+
+def build_lattice(mask: NDArray[np.bool_], connectivity: Connectivity) -> Lattice:
+    """Lay the voxels out so that all their neighbours are found without a table.
 
     Parameters
     ----------
@@ -60,28 +78,33 @@ def build_all_neighbours(mask: NDArray[np.bool_], connectivity: Connectivity) ->
 
     Returns
     -------
-    ndarray of int32, shape (n_voxels, connectivity)
-        Numbers of voxels, the earlier ones as in `build_neighbours` first; -1 where there is none.
+    Lattice
 
     Raises
     ------
     ValueError
         If the connectivity is none of the three.
+
+    Examples
+    --------
+    >>> lattice = build_lattice(np.ones((1, 1, 2), dtype=bool), 6)
+    >>> lattice.places.tolist(), lattice.steps.tolist(), lattice.n_places
+    ([17, 18], [-1, -4, -12, 1, 4, 12], 36)
     """
-    earlier = _list_earlier_steps(connectivity)
-    return _look_up(mask, np.concatenate([earlier, -earlier]))
+    padded, earlier = _pad(mask), _list_earlier_steps(connectivity) @ _measure_strides(_pad(mask))
+    places = np.flatnonzero(padded).astype(np.int32)
+    return Lattice(places, np.concatenate([earlier, -earlier]).astype(np.int64), padded.size)
 
 
-def require_maps(heights: NDArray[np.float32], neighbours: Table, widths: tuple[int, ...]) -> None:
-    """Make sure that maps and a table of neighbours are what a compiled loop, which checks nothing, expects.
+def require_maps(heights: NDArray[np.float32], n_voxels: int) -> None:
+    """Make sure that maps are what a compiled loop, which checks nothing, expects.
 
     Parameters
     ----------
     heights : ndarray of float32, shape (n_maps, n_voxels)
         In C order.
-    neighbours : ndarray of int32, shape (n_voxels, width)
-    widths : tuple of int
-        `EARLIER_WIDTHS` or `ALL_WIDTHS`.
+    n_voxels : int
+        Of the mask.
 
     Raises
     ------
@@ -90,13 +113,27 @@ def require_maps(heights: NDArray[np.float32], neighbours: Table, widths: tuple[
     """
     if heights.ndim != 2 or heights.dtype != np.float32 or not heights.flags.c_contiguous:
         raise ValueError(f"maps are float32, (n_maps, n_voxels) in C order, not {heights.dtype}, {heights.shape}")
-    if neighbours.ndim != 2 or neighbours.shape[1] not in widths or neighbours.dtype != np.int32:
-        allowed = ", ".join(map(str, widths))
+    if heights.shape[1] != n_voxels:
+        raise ValueError(f"the maps have {heights.shape[1]} voxels, the mask {n_voxels}")
+
+
+def require_neighbours(neighbours: Table) -> None:
+    """Make sure that a table is one of `build_neighbours`.
+
+    Parameters
+    ----------
+    neighbours : ndarray of int32, shape (n_voxels, width)
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if neighbours.ndim != 2 or neighbours.shape[1] not in EARLIER_WIDTHS or neighbours.dtype != np.int32:
+        allowed = ", ".join(map(str, EARLIER_WIDTHS))
         raise ValueError(
             f"the table of neighbours is int32 with {allowed} columns, not {neighbours.dtype}, {neighbours.shape}"
         )
-    if len(neighbours) != heights.shape[1]:
-        raise ValueError(f"the maps have {heights.shape[1]} voxels, the table of neighbours {len(neighbours)}")
 
 
 def _list_earlier_steps(connectivity: Connectivity) -> NDArray[np.intp]:
@@ -110,13 +147,21 @@ def _list_earlier_steps(connectivity: Connectivity) -> NDArray[np.intp]:
 
 def _look_up(mask: NDArray[np.bool_], steps: NDArray[np.intp]) -> Table:
     """Return the number of the voxel that each step leads to from each voxel."""
-    # One voxel of padding, so that a step from the edge of the grid never comes out on its other side.
-    padded = np.pad(mask, 1)
+    padded = _pad(mask)
     places = np.flatnonzero(padded)
     numbers = np.full(padded.size, NONE, dtype=np.int32)
     numbers[places] = np.arange(len(places), dtype=np.int32)
-    strides = np.array(padded.strides) // padded.itemsize
     table = np.empty((len(places), len(steps)), dtype=np.int32)
-    for column, jump in enumerate(steps @ strides):
+    for column, jump in enumerate(steps @ _measure_strides(padded)):
         table[:, column] = numbers[places + jump]
     return table
+
+
+def _pad(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add one voxel on each side, so that a step from the edge of the grid never comes out on its other side."""
+    return np.pad(mask, 1)
+
+
+def _measure_strides(padded: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return how many voxels a step along each axis passes in memory."""
+    return np.array(padded.strides, dtype=np.intp) // padded.itemsize

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from bids_group.stats.neighbours import ALL_WIDTHS, NONE, require_maps
+from bids_group.stats.neighbours import NONE, Lattice, require_maps
 
 EXTENT_POWER = 0.5  # E; Smith & Nichols 2009, section "Optimizing TFCE parameters"
 HEIGHT_POWER = 2.0  # H; likewise
@@ -26,6 +26,7 @@ INDEX_BITS = 32
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
+Labels = NDArray[np.uint16] | NDArray[np.int32]
 
 
 class Sweep(NamedTuple):
@@ -34,16 +35,16 @@ class Sweep(NamedTuple):
     Attributes
     ----------
     order, spare : ndarray of uint64, shape (n_voxels,)
-        Of each rank the bits of the absolute height, followed by the number of the voxel.
-    labels : ndarray of int32, shape (n_voxels + 1,)
-        The component that each voxel joined, 0 before; shifted by one, so that no neighbour, -1, has a place too.
+        Of each rank the bits of the absolute height, followed by the place of the voxel in the lattice.
+    labels : ndarray of uint16 or int32, shape (n_places,)
+        The component that the voxel of each place joined; 0 before, and where there is no voxel.
     roots : ndarray of int32, shape (n_voxels + 1,)
         The component that each component has become part of by now, itself if of none; 0 of 0.
     next_members : ndarray of int32, shape (n_voxels + 1,)
         The components of one root, as a ring: with it few steps bring all roots up to date when two components join,
         and a voxel's component is found without a search.
-    lowest : ndarray of int32, shape (n_voxels + 1,)
-        Of a root the rank of the lowest voxel.
+    lowest, sizes : ndarray of int32, shape (n_voxels + 1,)
+        Of a root the rank of the lowest voxel, and the number of voxels.
     below : ndarray of int32, shape (n_voxels,)
         The tree: of each rank the rank of its parent, -1 where there is none.
     extents : ndarray of int32, shape (n_voxels,)
@@ -56,10 +57,11 @@ class Sweep(NamedTuple):
 
     order: NDArray[np.uint64]
     spare: NDArray[np.uint64]
-    labels: Integers
+    labels: Labels
     roots: Integers
     next_members: Integers
     lowest: Integers
+    sizes: Integers
     below: Integers
     extents: Integers
     levels: Floats
@@ -68,7 +70,7 @@ class Sweep(NamedTuple):
 
 def find_largest_tfce(
     heights: NDArray[np.float32],
-    neighbours: NDArray[np.int32],
+    lattice: Lattice,
     *,
     extent_power: float = EXTENT_POWER,
     height_power: float = HEIGHT_POWER,
@@ -80,8 +82,8 @@ def find_largest_tfce(
     ----------
     heights : ndarray of float32, shape (n_maps, n_voxels)
         Finite, in C order. For F statistics their square roots.
-    neighbours : ndarray of int32, shape (n_voxels, 6 or 18 or 26)
-        Of `build_all_neighbours`.
+    lattice : Lattice
+        Of `build_lattice`.
     extent_power, height_power : float
         E and H, at least 0.
     two_sided : bool
@@ -98,15 +100,16 @@ def find_largest_tfce(
     ValueError
         If the maps, the table or the powers are not as said.
     """
-    gains = _prepare_gains(heights, neighbours, extent_power, height_power)
+    gains = _prepare_gains(heights, lattice, extent_power, height_power)
+    sweep = _make_sweep(lattice)
     largest = np.zeros((2, len(heights)))
-    _find_largest(heights, neighbours, gains, float(height_power), bool(two_sided), largest)
+    _find_largest(heights, lattice, gains, float(height_power), bool(two_sided), sweep, largest)
     return largest
 
 
 def compute_tfce(
     heights: NDArray[np.floating],
-    neighbours: NDArray[np.int32],
+    lattice: Lattice,
     *,
     extent_power: float = EXTENT_POWER,
     height_power: float = HEIGHT_POWER,
@@ -122,8 +125,8 @@ def compute_tfce(
     heights : ndarray of float, shape (n_voxels,)
         Finite; rounded to float32, as the rearranged maps are with which the result is compared. For F statistics
         their square roots.
-    neighbours : ndarray of int32, shape (n_voxels, 6 or 18 or 26)
-        Of `build_all_neighbours`.
+    lattice : Lattice
+        Of `build_lattice`.
     extent_power, height_power : float
         E and H, at least 0.
     two_sided : bool
@@ -145,23 +148,21 @@ def compute_tfce(
 
     Examples
     --------
-    >>> from bids_group.stats.neighbours import build_all_neighbours
-    >>> line = build_all_neighbours(np.ones((1, 1, 3), dtype=bool), 6)
+    >>> from bids_group.stats.neighbours import build_lattice
+    >>> line = build_lattice(np.ones((1, 1, 3), dtype=bool), 6)
     >>> compute_tfce(np.array([3.0, 3.0, -3.0]), line, extent_power=1, two_sided=True)
     array([18., 18., -9.])
     """
     rounded = np.asarray(heights, dtype=np.float32)[np.newaxis]
-    gains = _prepare_gains(rounded, neighbours, extent_power, height_power)
-    values = np.zeros(rounded.shape[1])
-    _enhance_map(rounded, neighbours, gains, float(height_power), bool(two_sided), values)
-    return values
+    gains = _prepare_gains(rounded, lattice, extent_power, height_power)
+    values = np.zeros(lattice.n_places)
+    _enhance_map(rounded, lattice, gains, float(height_power), bool(two_sided), _make_sweep(lattice), values)
+    return values[lattice.places]
 
 
-def _prepare_gains(
-    heights: NDArray[np.float32], neighbours: Integers, extent_power: float, height_power: float
-) -> Floats:
+def _prepare_gains(heights: NDArray[np.float32], lattice: Lattice, extent_power: float, height_power: float) -> Floats:
     """Make sure that the compiled loops get what they expect; return ``e^E`` of every extent up to all voxels."""
-    require_maps(heights, neighbours, ALL_WIDTHS)
+    require_maps(heights, len(lattice.places))
     if not (extent_power >= 0 and height_power >= 0):
         raise ValueError(f"the powers of TFCE are at least 0, not {extent_power} and {height_power}")
     gains = np.arange(heights.shape[1] + 1, dtype=np.float64)
@@ -172,17 +173,17 @@ def _prepare_gains(
 @njit(nogil=True)
 def _find_largest(
     heights: NDArray[np.float32],
-    neighbours: Integers,
+    lattice: Lattice,
     gains: Floats,
     height_power: float,
     two_sided: bool,
+    sweep: Sweep,
     largest: Floats,
 ) -> None:
     """Fill in the largest value of each map."""
-    sweep = _make_sweep(heights.shape[1])
     for i in range(heights.shape[0]):
         for side in range(2 if two_sided else 1):
-            n = _enhance_sign(heights[i], 1 - 2 * side, neighbours, gains, height_power, sweep)
+            n = _enhance_sign(heights[i], 1 - 2 * side, lattice, gains, height_power, sweep)
             for rank in range(n):
                 largest[side, i] = max(largest[side, i], sweep.values[rank])
 
@@ -190,45 +191,41 @@ def _find_largest(
 @njit(nogil=True)
 def _enhance_map(
     heights: NDArray[np.float32],
-    neighbours: Integers,
+    lattice: Lattice,
     gains: Floats,
     height_power: float,
     two_sided: bool,
+    sweep: Sweep,
     values: Floats,
 ) -> None:
-    """Fill in the signed value of each voxel of the one map."""
-    sweep = _make_sweep(heights.shape[1])
+    """Fill in the signed value of each place of the one map."""
     for sign in (1, -1):
         if sign > 0 or two_sided:
-            n = _enhance_sign(heights[0], sign, neighbours, gains, height_power, sweep)
+            n = _enhance_sign(heights[0], sign, lattice, gains, height_power, sweep)
             for rank in range(n):
-                values[_read_voxel(sweep.order[rank])] = sign * sweep.values[rank]
+                values[_read_place(sweep.order[rank])] = sign * sweep.values[rank]
 
 
-@njit(nogil=True)
-def _make_sweep(n_voxels: int) -> Sweep:
-    """Set aside the working memory for maps of a size."""
-    return Sweep(
-        order=np.empty(n_voxels, np.uint64),
-        spare=np.empty(n_voxels, np.uint64),
-        labels=np.zeros(n_voxels + 1, np.int32),
-        roots=np.empty(n_voxels + 1, np.int32),
-        next_members=np.empty(n_voxels + 1, np.int32),
-        lowest=np.empty(n_voxels + 1, np.int32),
-        below=np.empty(n_voxels, np.int32),
-        extents=np.empty(n_voxels, np.int32),
-        levels=np.empty(n_voxels, np.float64),
-        values=np.empty(n_voxels, np.float64),
-    )
+def _make_sweep(lattice: Lattice) -> Sweep:
+    """Set aside the working memory for maps of a mask."""
+    n_voxels = len(lattice.places)
+    order, spare = np.empty((2, n_voxels), np.uint64)
+    roots, next_members, lowest, sizes = np.empty((4, n_voxels + 1), np.int32)
+    below, extents = np.empty((2, n_voxels), np.int32)
+    levels, values = np.empty((2, n_voxels))
+    # There are at most as many components as voxels; small labels keep more of them in the processor's cache.
+    is_small = n_voxels <= np.iinfo(np.uint16).max
+    labels = np.zeros(lattice.n_places, np.uint16) if is_small else np.zeros(lattice.n_places, np.int32)
+    return Sweep(order, spare, labels, roots, next_members, lowest, sizes, below, extents, levels, values)
 
 
 @njit(nogil=True)
 def _enhance_sign(
-    heights: NDArray[np.float32], sign: int, neighbours: Integers, gains: Floats, height_power: float, sweep: Sweep
+    heights: NDArray[np.float32], sign: int, lattice: Lattice, gains: Floats, height_power: float, sweep: Sweep
 ) -> int:
     """Compute the value of each voxel of a sign, by rank; return how many there are."""
-    n = _sort_voxels(heights, sign, sweep)
-    _grow_tree(n, neighbours, sweep)
+    n = _sort_voxels(heights, sign, lattice.places, sweep)
+    _grow_tree(n, lattice.steps, sweep)
     _integrate_heights(n, height_power, sweep)
     _add_pieces(n, gains, sweep)
     return n
@@ -246,13 +243,13 @@ def _integrate_heights(n: int, height_power: float, sweep: Sweep) -> None:
 
 
 @njit(nogil=True)
-def _read_voxel(key: np.uint64) -> np.int64:
-    """Return the number of the voxel that ends a key."""
+def _read_place(key: np.uint64) -> np.int64:
+    """Return the place of the voxel that ends a key."""
     return np.int64(key & np.uint64((1 << INDEX_BITS) - 1))
 
 
 @njit(nogil=True)
-def _sort_voxels(heights: NDArray[np.float32], sign: int, sweep: Sweep) -> int:
+def _sort_voxels(heights: NDArray[np.float32], sign: int, places: Integers, sweep: Sweep) -> int:
     """Sort the voxels of a sign by absolute height, digit by digit; return how many there are."""
     bits = heights.view(np.uint32)
     magnitude = np.uint64((1 << (INDEX_BITS - 1)) - 1)  # of a float32, all but its sign
@@ -260,7 +257,7 @@ def _sort_voxels(heights: NDArray[np.float32], sign: int, sweep: Sweep) -> int:
     n = 0
     for voxel in range(len(heights)):
         # Written whether it counts or not, and overwritten if not: signs are as good as random, a branch is not free.
-        source[n] = ((np.uint64(bits[voxel]) & magnitude) << np.uint64(INDEX_BITS)) | np.uint64(voxel)
+        source[n] = ((np.uint64(bits[voxel]) & magnitude) << np.uint64(INDEX_BITS)) | np.uint64(places[voxel])
         n += sign * heights[voxel] > 0
     for i in range(N_ROUNDS):
         _sort_by_digit(source[:n], target, np.uint64(INDEX_BITS + DIGIT_BITS * i))
@@ -284,62 +281,61 @@ def _sort_by_digit(source: NDArray[np.uint64], target: NDArray[np.uint64], shift
 
 
 @njit(nogil=True)
-def _grow_tree(n: int, neighbours: Integers, sweep: Sweep) -> None:
+def _grow_tree(n: int, steps: NDArray[np.int64], sweep: Sweep) -> None:
     """Visit the voxels from the highest to the lowest, and note which components each of them joins."""
-    labels, roots, lowest = sweep.labels, sweep.roots, sweep.lowest
+    labels, roots, lowest, sizes = sweep.labels, sweep.roots, sweep.lowest, sweep.sizes
     labels[:], roots[0] = 0, 0
     n_labels = 0
     for rank in range(n - 1, -1, -1):
-        voxel = _read_voxel(sweep.order[rank])
-        smallest, largest = _span_roots(neighbours[voxel], labels, roots)
-        own, extent = int(largest), 1
+        place = _read_place(sweep.order[rank])
+        smallest, largest = _span_roots(place, steps, labels, roots)
+        own = int(largest)
         if own == 0:
             n_labels += 1
             own = n_labels
-            roots[own] = sweep.next_members[own] = own
+            roots[own], sweep.next_members[own], sizes[own] = own, own, 0
         elif smallest == own:
-            extent += sweep.extents[lowest[own]]
             sweep.below[lowest[own]] = rank
         else:
-            own, extent = _join_components(rank, neighbours[voxel], sweep)
-        labels[voxel + 1], lowest[own], sweep.below[rank], sweep.extents[rank] = own, rank, NONE, extent
+            own = _join_components(rank, place, steps, sweep)
+        sizes[own] += 1
+        labels[place], lowest[own], sweep.below[rank], sweep.extents[rank] = own, rank, NONE, sizes[own]
 
 
 @njit(nogil=True)
-def _span_roots(neighbours: Integers, labels: Integers, roots: Integers) -> tuple[np.int64, np.int64]:
+def _span_roots(
+    place: np.int64, steps: NDArray[np.int64], labels: Labels, roots: Integers
+) -> tuple[np.int64, np.int64]:
     """Return the smallest and the largest root of the neighbours visited; without branches, as nearly all agree."""
     smallest, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
-    for neighbour in neighbours:
-        root = np.uint32(roots[np.uintp(labels[np.uintp(neighbour + 1)])])
+    for step in steps:
+        root = np.uint32(roots[np.uintp(labels[np.uintp(place + step)])])
         smallest = min(smallest, np.uint32(root - np.uint32(1)))  # 0, for not visited, becomes the largest of all
         largest = max(largest, root)
     return np.int64(smallest) + np.int64(1), np.int64(largest)
 
 
 @njit(nogil=True)
-def _join_components(rank: int, neighbours: Integers, sweep: Sweep) -> tuple[int, int]:
-    """Join the components of the neighbours visited into the largest; return it, and its extent with the new voxel."""
-    own, extent = 0, 0
-    for neighbour in neighbours:
-        root = sweep.roots[sweep.labels[neighbour + 1]]
+def _join_components(rank: int, place: np.int64, steps: NDArray[np.int64], sweep: Sweep) -> int:
+    """Join the components of the neighbours visited into the largest; return it."""
+    own = 0
+    for step in steps:
+        root = sweep.roots[sweep.labels[place + step]]
         if root == 0 or root == own:
             continue
-        lowest = sweep.lowest[root]
-        sweep.below[lowest] = rank
+        sweep.below[sweep.lowest[root]] = rank
         if own == 0:
             own = root
-        elif sweep.extents[lowest] > extent:
-            _take_over(own, root, sweep)
-            own = root
+        elif sweep.sizes[root] > sweep.sizes[own]:
+            own = _take_over(own, root, sweep)
         else:
-            _take_over(root, own, sweep)
-        extent += sweep.extents[lowest]
-    return own, extent + 1
+            own = _take_over(root, own, sweep)
+    return own
 
 
 @njit(nogil=True)
-def _take_over(label: int, root: int, sweep: Sweep) -> None:
-    """Give the members of a component to another root, and make one ring of their two rings.
+def _take_over(label: int, root: int, sweep: Sweep) -> int:
+    """Give the members of a component to another root, and make one ring of their two rings; return the root.
 
     A voxel's component is taken over by a larger one, hence no more often than its extent can double.
     """
@@ -349,6 +345,8 @@ def _take_over(label: int, root: int, sweep: Sweep) -> None:
         roots[member] = root
         member = next_members[member]
     next_members[label], next_members[root] = next_members[root], next_members[label]
+    sweep.sizes[root] += sweep.sizes[label]
+    return root
 
 
 @njit(nogil=True)

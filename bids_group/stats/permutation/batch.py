@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.stats.cluster_maxima import list_voxels, make_lists, measure_largest_clusters
-from bids_group.stats.neighbours import build_all_neighbours, build_neighbours
+from bids_group.stats.neighbours import Lattice, build_lattice, build_neighbours
 from bids_group.stats.permutation.design import PermutationTest
 from bids_group.stats.permutation.kernels import BATCH, tally
 from bids_group.stats.permutation.meta import prepare_meta
@@ -42,8 +42,10 @@ class PreparedTest:
         The data, from which the heights of rearrangements are computed.
     numbers : ndarray of int64, shape (n_computed,)
         Which of the rearrangements are computed, ascending. Of two opposite ones only the first is.
-    neighbours, all_neighbours : ndarray of int32, shape (n_voxels, width)
-        For clusters, and for TFCE; without rows where not asked for.
+    neighbours : ndarray of int32, shape (n_voxels, width)
+        For clusters; without rows where not asked for.
+    lattice : Lattice
+        For TFCE; without voxels where not asked for.
     heights : ndarray of float32, shape (n_voxels,)
         The observed statistic, in the test's unit; its negative for the negative tail.
     tied : ndarray of float32, shape (n_voxels,)
@@ -54,7 +56,7 @@ class PreparedTest:
     source: HeightSource
     numbers: NDArray[np.int64]
     neighbours: NDArray[np.int32]
-    all_neighbours: NDArray[np.int32]
+    lattice: Lattice
     heights: Singles
     tied: Singles
 
@@ -132,14 +134,16 @@ def prepare(test: PermutationTest, allocate: Allocate | None = None) -> Prepared
         numbers = numbers[numbers <= rearrangements.mirrors]
     nowhere = np.zeros_like(test.mask)
     earlier = build_neighbours(test.mask if test.has_clusters else nowhere, test.connectivity)
-    every = build_all_neighbours(test.mask if "tfce" in test.levels else nowhere, test.connectivity)
+    lattice = build_lattice(test.mask if "tfce" in test.levels else nowhere, test.connectivity)
     interest = -test.interest if test.tail == "negative" else test.interest
     directed = replace(test, interest=interest, rearrangements=rearrangements)
     source = _choose_source(test)(directed, allocate or _allocate_in_memory)
     _, n_rows, n_voxels = test.data.shape
     heights = compute_identity(source, n_rows, n_voxels, has_maps=test.needs_maps)
     # The data themselves are not kept: the caller may want their memory back.
-    return PreparedTest(directed.leave_data(), source, numbers, earlier, every, heights, source.lower_to_ties(heights))
+    return PreparedTest(
+        directed.leave_data(), source, numbers, earlier, lattice, heights, source.lower_to_ties(heights)
+    )
 
 
 def _choose_mirrors(test: PermutationTest) -> Rearrangements:
@@ -273,7 +277,7 @@ def _measure(prepared: PreparedTest, workspace: Workspace, rows: slice) -> dict[
             np.sqrt(maps, out=maps)
         maxima["tfce"] = find_largest_tfce(
             maps,
-            prepared.all_neighbours,
+            prepared.lattice,
             extent_power=test.extent_power,
             height_power=test.height_power,
             two_sided=prepared.has_sides,

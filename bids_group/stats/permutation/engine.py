@@ -268,7 +268,7 @@ def _observe(prepared: PreparedTest, level: PermutationLevel) -> Floats:
         return _observe_clusters(prepared, heights, level)
     enhanced = compute_tfce(
         np.sqrt(prepared.heights) if test.takes_root else prepared.heights,
-        prepared.all_neighbours,
+        prepared.lattice,
         extent_power=test.extent_power,
         height_power=test.height_power,
         two_sided=test.is_two_sided,
