@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Test = Literal["t", "F"]
+Test = Literal["t", "F", "z"]  # z: of conjunctions only, whose contrasts may have different degrees of freedom
 Tail = Literal["positive", "negative", "two-sided"]
 Connectivity = Literal[6, 18, 26]  # neighbours that share a face; an edge too; a corner too
 ErrorTerm = Literal["partitioned", "pooled"]  # of repeated measures
@@ -12,6 +12,10 @@ Level = Literal["Subject", "Dataset"]  # of a node: a subject's maps are combine
 ModelType = Literal["glm", "meta"]  # meta: maps are weighted by the inverse of their variances
 Heterogeneity = Literal["reml", "dersimonian-laird"]  # how the variance between the subjects of a meta is estimated
 PermutationLevel = Literal["voxel", "cluster-size", "cluster-mass", "tfce"]  # what a maximum is taken of
+CLUSTER_LEVELS: tuple[PermutationLevel, ...] = (
+    "cluster-size",
+    "cluster-mass",
+)  # whose p belong to clusters, not to voxels
 Rearranging = Literal["flips", "permutations"]  # of signs, of rows
 MOST_PERMUTATIONS = 10_000_000
 LARGEST_SEED = 2**63 - 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_group.analysis.conjoining import conjoin_contrasts
 from bids_group.analysis.fitting import FittedModel
 from bids_group.analysis.permuting import Resources, TestedContrast, permute_contrast
 from bids_group.analysis.picturing import picture_inputs
@@ -129,6 +130,7 @@ def assemble_result(
             *_find_space_warnings(plan, model),
         ),
         pictures=picture_inputs(model, data, fitted, contrasts),
+        conjunctions=conjoin_contrasts(model, contrasts, fitted.voxels.mask),
     )
 
 

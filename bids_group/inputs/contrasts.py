@@ -117,6 +117,7 @@ def check_labels_differ(node: NodeSpec, labels: Sequence[str]) -> None:
     for label in labels:
         if label.casefold() in seen:
             raise SpecError(
-                f"{node.path}.Contrasts", f"two contrasts would be written as contrast-{label}; rename one of them"
+                f"{node.path}.Contrasts",
+                f"two contrasts or conjunctions would be written as contrast-{label}; rename one of them",
             )
         seen.add(label.casefold())

@@ -15,6 +15,7 @@ from bids_group.entities import ENTITY_SHORT_NAMES
 from bids_group.errors import DataError, SpecError
 from bids_group.inputs.blocks import find_blocks
 from bids_group.inputs.cells import check_cells, find_missing_cells, find_named_entities, is_repeated, label_cells
+from bids_group.inputs.conjunctions import Conjunction, find_notes_on_conjunctions, plan_conjunctions
 from bids_group.inputs.contrasts import Contrast, build_contrasts, check_labels_differ
 from bids_group.inputs.design import (
     DesignMatrix,
@@ -93,6 +94,8 @@ class ModelPlan:
     blocks : DataFrame of int64 or None
         `ExchangeabilityBlocks` of each map, outer ones first, negative where the block moves as a whole; None where
         they follow from the design.
+    conjunctions : tuple of Conjunction
+        Of these contrasts.
     """
 
     input_contrast: str | None
@@ -105,6 +108,12 @@ class ModelPlan:
     partition: Partition | None = None
     variance_groups: pd.Series | None = None
     blocks: pd.DataFrame | None = None
+    conjunctions: tuple[Conjunction, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels of the contrasts, then of the conjunctions."""
+        return (*(one.label for one in self.contrasts), *(one.label for one in self.conjunctions))
 
     @property
     def dof(self) -> int:
@@ -170,11 +179,10 @@ def plan_node(
         *inputs.warnings,
     ]
     models = [_plan_model(node, name, table) for (name, _), table in zip(groups, remaining, strict=True)]
-    labels = [contrast.label for model in models for contrast in model.contrasts]
-    check_labels_differ(node, labels)
+    check_labels_differ(node, [label for model in models for label in model.labels])
     contrasts = [contrast for model in models for contrast in model.contrasts]
     check_inferences(node, contrasts)
-    warnings += find_notes_on_inference(node, contrasts)
+    warnings += [*find_notes_on_inference(node, contrasts), *find_notes_on_conjunctions(node)]
     reasons = {label: reason for _, excluded in filtered for label, reason in excluded.items()}
     reasons |= {label: dropped[s] for label, s in inputs.rows["subject"].items() if s in dropped}
     models = [_add_warnings(model, warnings) for model in models]
@@ -250,6 +258,7 @@ def _plan_model(node: NodeSpec, input_contrast: str | None, table: VariableTable
         plan,
         variance_groups=_find_variance_groups(node, table, error_term),
         blocks=find_blocks(node, table, error_term),
+        conjunctions=plan_conjunctions(node, contrasts, input_contrast),
     )
     n_within = [1 if one is None or error_term == "pooled" else one.within.shape[1] for one in _list_factors(plan)]
     check_random_fields(node, contrasts, n_within, plan.dof)

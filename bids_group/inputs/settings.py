@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from bids_group.entities import QUERY_KEYS
+from bids_group.inputs.conjunction_spec import ConjunctionSpec, read_conjunctions
 from bids_group.inputs.inference_spec import DEFAULT_INFERENCE, InferenceSpec, read_inferences
 from bids_group.inputs.strict import Place
 from bids_group.vocabulary import (
@@ -17,7 +18,7 @@ from bids_group.vocabulary import (
 
 KEYS = (
     *("ErrorTerm", "Sphericity", "VarianceGroups", "Heterogeneity", "ExchangeabilityBlocks"),
-    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases", "Inference"),
+    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases", "Inference", "Conjunctions"),
 )
 LARGEST_FWHM_MM = 50
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
@@ -54,6 +55,7 @@ class Settings:
     inference : tuple of InferenceSpec
     inference_is_default : bool
         Whether `Inference` was left out of the spec.
+    conjunctions : tuple of ConjunctionSpec
     path : str
         Where the settings stand, or would stand, in the spec.
     """
@@ -71,6 +73,7 @@ class Settings:
     atlases: tuple[str, ...] = DEFAULT_ATLASES
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
     inference_is_default: bool = True
+    conjunctions: tuple[ConjunctionSpec, ...] = ()
     path: str = "Software.bids_group"
 
 
@@ -97,6 +100,7 @@ def read_settings(place: Place) -> Settings:
         atlases=_read_atlases(fields["Atlases"]) if "Atlases" in fields else DEFAULT_ATLASES,
         inference=read_inferences(fields["Inference"]) if "Inference" in fields else DEFAULT_INFERENCE,
         inference_is_default="Inference" not in fields,
+        conjunctions=read_conjunctions(fields["Conjunctions"]) if "Conjunctions" in fields else (),
         path=place.path,
     )
 

@@ -58,7 +58,7 @@ def write_model(staging: Staging, model: ModelResult) -> None:
     writer.write_table(model.names.quality, write_tsv(model.quality), described)
     writer.write_mask()
     writer.write_json(model.names.summary, summarise_model(model))
-    for result in model.contrasts:
+    for result in model.results:
         _write_statmaps(writer, result)
         for entry in result.inferences:
             _write_inference(writer, result, entry)
@@ -71,7 +71,7 @@ def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:
         "variance": statistic.variance,
         statistic.test: statistic.value,
         "z": compute_z(statistic),
-        "p": np.maximum(compute_p(statistic), SMALLEST_P),
+        "p": np.maximum(compute_p(statistic) if result.test.p is None else result.test.p, SMALLEST_P),
         "epsilon": result.test.epsilon,
         "dof": result.test.own_dof,
         "n": result.test.n_subjects,

@@ -126,8 +126,8 @@ def draw_model(
 
 def count_figures(model: ModelResult) -> int:
     """Return how many figures `draw_model` draws."""
-    n_results = sum(len(result.inferences) for result in model.contrasts)
-    n_of_contrasts = sum(len(list_contrast_figures(model, result)) for result in model.contrasts)
+    n_results = sum(len(result.inferences) for result in model.results)
+    n_of_contrasts = sum(len(list_contrast_figures(model, result)) for result in model.results)
     n_of_model = len(MODEL_FIGURES) + len(list_input_figures(model))
     return n_of_model + n_of_contrasts + n_results * len(list_brain_figures(model))
 
@@ -142,7 +142,7 @@ def list_figures(writer: ModelWriter) -> list[Figure]:
         Figure(names.design_figure("mask"), "draw_mask", (mask, writer.make_image(model.mean_effect))),
         Figure(names.design_figure("quality"), "draw_quality", _list_odd_maps(model.quality)),
         *(_make_input_figure(writer, kind, mask) for kind in list_input_figures(model)),
-        *(figure for result in model.contrasts for figure in _list_contrast_figures(writer, result)),
+        *(figure for result in model.results for figure in _list_contrast_figures(writer, result)),
     ]
 
 
@@ -195,7 +195,7 @@ def _list_contrast_figures(writer: ModelWriter, result: ContrastResult) -> Itera
             if kind == "ortho":
                 yield Figure(name, "draw_ortho", (surviving, statistic), {**scale, **slices})
             else:
-                yield Figure(name, "draw_glass_brain", (surviving,), {**scale, "signed": test == "t"})
+                yield Figure(name, "draw_glass_brain", (surviving,), {**scale, "signed": test != "F"})
 
 
 def _keep_survivors(writer: ModelWriter, result: ContrastResult, entry: InferenceResult | None) -> Nifti1Image:

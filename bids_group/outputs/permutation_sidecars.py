@@ -41,7 +41,7 @@ def describe_permutation(entry: InferenceResult) -> dict[str, Any]:
         "SmallestPossibleP": facts.smallest_p,
         "Seed": asked.seed,
         **_describe_level(entry, facts),
-        **_describe_tail(facts),
+        **({} if entry.conjoined else _describe_tail(facts)),  # each contrast has its own
     }
 
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pandas as pd
 
 from bids_group.entities import ENTITY_SHORT_NAMES
+from bids_group.inputs.conjunctions import Conjunction
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan
@@ -56,6 +57,7 @@ def _format_model(model: ModelPlan, grid: Grid) -> str:
         _indent(_format_table(design.matrix.set_axis(range(len(design.matrix)), axis="index"))),
         "Contrasts:",
         *(_format_contrast(model, i) for i in range(len(model.contrasts))),
+        *(_format_conjunction(model, one) for one in model.conjunctions),
         *(f"Warning: {warning}" for warning in model.warnings),
     ]
     return "\n".join(lines)
@@ -84,6 +86,11 @@ def _format_contrast(model: ModelPlan, index: int) -> str:
         ]
         rows.append("    " + " ".join(terms))
     return "\n".join([f"  {contrast.label} ({contrast.test})", *rows])
+
+
+def _format_conjunction(model: ModelPlan, conjunction: Conjunction) -> str:
+    names = " and ".join(model.contrasts[member].label for member in conjunction.members)
+    return f"  {conjunction.label} (conjunction of {names})"
 
 
 def _format_weight(weight: float) -> str:

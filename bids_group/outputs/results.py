@@ -50,11 +50,14 @@ class InferenceResult:
         What was found.
     rearranging : Rearranging or None
         Of a permutation test.
+    conjoined : tuple of InferenceResult
+        What a conjunction was made from, in the order of its contrasts; empty of a contrast.
     """
 
     spec: InferenceSpec
     inference: Inference
     rearranging: Rearranging | None = None
+    conjoined: "tuple[InferenceResult, ...]" = ()
 
     @property
     def label(self) -> str:
@@ -117,6 +120,8 @@ class ContrastTest:
         The subjects whose maps the test of a voxel used; None where they are all of them.
     heterogeneous : Heterogeneous or None
         Of a meta-analysis.
+    p : ndarray of float64, shape (n_voxels,), or None
+        Uncorrected p of a conjunction; None where the statistic itself has one.
     """
 
     statistic: Statistic
@@ -126,13 +131,16 @@ class ContrastTest:
     effect_size: EffectSize | None = None
     n_subjects: NDArray[np.int64] | None = None
     heterogeneous: Heterogeneous | None = None
+    p: NDArray[np.float64] | None = None
 
     @property
     def dof(self) -> tuple[float, ...]:
         """Return the degrees of freedom before any epsilon: those of the error for t, of effect and error for F.
 
-        Their median over voxels where missing maps or the variances of groups give each voxel its own.
+        Their median over voxels where missing maps or the variances of groups give each voxel its own; empty for z.
         """
+        if self.statistic.test == "z":
+            return ()
         scale = 1.0 if self.epsilon is None else self.epsilon
         both = (self.statistic.dof_effect, self.statistic.dof)
         effect, error = (round(float(np.median(one / scale)), DOF_DECIMALS) for one in both)
@@ -154,11 +162,12 @@ class ContrastTest:
 
 @dataclass(frozen=True)
 class ContrastResult:
-    """One contrast, its statistic and all its corrections."""
+    """One contrast, its statistic and all its corrections; or one conjunction, and the contrasts it is of."""
 
     contrast: Contrast
     test: ContrastTest
     inferences: tuple[InferenceResult, ...]
+    conjoined: "tuple[ContrastResult, ...]" = ()
 
     @property
     def statistic(self) -> Statistic:
@@ -266,6 +275,8 @@ class ModelResult:
         How spherical the errors of a pooled model are: the median of Huynh and Feldt's estimate.
     warnings : tuple of str
     pictures : InputPictures
+    conjunctions : tuple of ContrastResult
+        Of these contrasts.
     """
 
     node: NodeSpec
@@ -283,6 +294,12 @@ class ModelResult:
     epsilon: float | None
     warnings: tuple[str, ...]
     pictures: InputPictures
+    conjunctions: tuple[ContrastResult, ...] = ()
+
+    @property
+    def results(self) -> tuple[ContrastResult, ...]:
+        """Return everything that was tested: the contrasts, then their conjunctions."""
+        return (*self.contrasts, *self.conjunctions)
 
     @property
     def is_in_mni_space(self) -> bool:
@@ -312,7 +329,7 @@ def _name_kind(inference: Inference) -> str:
 
 def list_statmaps(result: ContrastResult) -> tuple[str, ...]:
     """Return the unthresholded maps that a contrast has."""
-    stats = ("effect", "variance", "t", "z", "p") if result.contrast.test == "t" else ("F", "z", "p")
+    stats = {"t": ("effect", "variance", "t", "z", "p"), "F": ("F", "z", "p"), "z": ("z", "p")}[result.contrast.test]
     own = {"epsilon": result.test.epsilon, "dof": result.test.own_dof, "n": result.test.n_subjects}
     size = result.test.effect_size
     return (

@@ -31,6 +31,18 @@ _STATMAP_TEXTS = {
     "n": ("Subjects whose maps the test of the voxel used", "subjects"),
     "p": ("Uncorrected p, {sides}; 1 outside the analysis mask, at least {smallest:.2g}", "probability"),
 }
+_CONJUNCTION_TEXTS = {
+    "z": (
+        "Minimum statistic: the smallest |z| of the contrasts with the sign that all share, 0 where signs differ; "
+        "of F the smallest z",
+        "z",
+    ),
+    "p": (
+        "Uncorrected p against the conjunction null: the largest of the contrasts' p ({sides}), 1 where signs of t "
+        "differ and outside the analysis mask, at least {smallest:.2g}",
+        "probability",
+    ),
+}
 _NEIGHBOURS = {6: "faces", 18: "faces and edges", 26: "faces, edges and corners"}
 
 
@@ -71,25 +83,31 @@ def describe_mask_rule(model: ModelResult) -> str:
 
 def describe_statmap(model: ModelResult, result: ContrastResult, stat: str) -> dict[str, Any]:
     """Describe an unthresholded map of a contrast."""
-    text, units = _STATMAP_TEXTS[stat]
-    sides = "two-sided" if result.contrast.test == "t" else "upper tail"
+    text, units = (_CONJUNCTION_TEXTS if result.conjoined else _STATMAP_TEXTS)[stat]
+    is_two_sided = next((one.contrast.test for one in result.conjoined), result.contrast.test) == "t"
     settings = model.node.settings
     source = "Welch-Satterthwaite" if settings.variance_groups else "of the maps that the voxel has"
     text = text.format(
         test=result.contrast.test,
-        sides=sides,
+        sides="two-sided" if is_two_sided else "upper tail",
         smallest=SMALLEST_P,
         sphericity=settings.sphericity,
         heterogeneity=settings.heterogeneity,
         source=source,
     )
     return {
-        "Description": f"{text} (contrast {result.contrast.name})",
+        "Description": f"{text} (contrast {_name_tested(result)})",
         **describe_sources(model),
         **_describe_test(model, result),
-        "Tail": "two-sided" if stat == "p" and result.contrast.test == "t" else "n/a",
+        "Tail": "two-sided" if stat == "p" and is_two_sided else "n/a",
         "Units": units,
     }
+
+
+def _name_tested(result: ContrastResult) -> str:
+    """Name a contrast, or a conjunction with its contrasts."""
+    names = " and ".join(one.contrast.name for one in result.conjoined)
+    return f"{result.contrast.name}, the conjunction of {names}" if names else result.contrast.name
 
 
 def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]:
@@ -97,15 +115,16 @@ def _describe_test(model: ModelResult, result: ContrastResult) -> dict[str, Any]
     described: dict[str, Any] = {
         "Contrast": result.contrast.name,
         "Statistic": test.statistic.test,
-        "DegreesOfFreedom": [int(value) if value == int(value) else value for value in test.dof],
         "Model": describe_model_type(model),
         **({"SmoothingFwhmMm": fwhm} if (fwhm := model.node.settings.smoothing_fwhm) else {}),
         "ErrorTerm": describe_error_term(model),
-        "ContrastWeights": [
-            {c: float(w) for c, w in zip(model.design.columns, row, strict=True) if w}
-            for row in result.contrast.weights
-        ],
     }
+    if result.conjoined:
+        return {**described, "Conjunction": [one.contrast.name for one in result.conjoined]}
+    described["DegreesOfFreedom"] = [int(value) if value == int(value) else value for value in test.dof]
+    described["ContrastWeights"] = [
+        {c: float(w) for c, w in zip(model.design.columns, row, strict=True) if w} for row in result.contrast.weights
+    ]
     if test.n_subjects is not None:
         described |= _describe_coverage(model, test)
     if test.epsilon is not None:
@@ -168,7 +187,7 @@ def describe_inference(model: ModelResult, result: ContrastResult, entry: Infere
     }
     units = {"map": result.contrast.test, "logp": "-log10(p)", "dseg": "cluster id", "null": found.threshold_unit}
     return {
-        "Description": f"{texts[kind]} (contrast {result.contrast.name}; {state_inference(entry)})",
+        "Description": f"{texts[kind]} (contrast {_name_tested(result)}; {state_inference(entry)})",
         **describe_sources(model),
         **_describe_test(model, result),
         **({"Units": units[kind]} if kind in units else {}),
@@ -178,6 +197,7 @@ def describe_inference(model: ModelResult, result: ContrastResult, entry: Infere
         "Threshold": none_if_nan(found.threshold),
         "ThresholdUnit": found.threshold_unit,
         "ThresholdZ": none_if_nan(found.threshold_z),
+        **describe_conjoined(result, entry),
         "ClusterExtent": found.cluster_extent,
         "Connectivity": found.connectivity,
         "Neighbourhood": f"voxels that share {_NEIGHBOURS[found.connectivity]}",
@@ -185,6 +205,21 @@ def describe_inference(model: ModelResult, result: ContrastResult, entry: Infere
         **(_describe_smoothness(result.test, found) if found.correction == "rft" else {}),
         **describe_permutation(entry),
     }
+
+
+def describe_conjoined(result: ContrastResult, entry: InferenceResult) -> dict[str, Any]:
+    """Describe what each contrast of a conjunction had to reach; nothing of a contrast."""
+    pairs = zip(result.conjoined, (one.inference for one in entry.conjoined), strict=True)
+    thresholds = [
+        {
+            "Contrast": member.contrast.label,
+            "Threshold": none_if_nan(found.threshold),
+            "ThresholdUnit": found.threshold_unit,
+            "ThresholdZ": none_if_nan(found.threshold_z),
+        }
+        for member, found in pairs
+    ]
+    return {"ConjoinedThresholds": thresholds} if thresholds else {}
 
 
 def _describe_smoothness(test: ContrastTest, found: Inference) -> dict[str, Any]:
@@ -234,7 +269,7 @@ def describe_columns(model: ModelResult, kind: str, test: str, correction: str) 
     if kind == "clusters":
         columns["cluster_mean"] = {"Description": f"Mean {test} over the cluster"}
         columns["n_voxels"] = {"Description": "Voxels of the cluster"}
-    if kind == "clusters" and correction == "rft":
+    if kind == "clusters" and correction == "rft" and test != "z":  # a conjunction has no p of extents
         columns["p_rft"] = {
             "Description": "Familywise p, by random field theory, of the extent of the cluster above the "
             "cluster-forming threshold that this one is in"

@@ -21,7 +21,7 @@ from bids_group.outputs.results import (
     list_statmaps,
     name_inference_files,
 )
-from bids_group.outputs.sidecars import describe_mask_rule, none_if_nan
+from bids_group.outputs.sidecars import describe_conjoined, describe_mask_rule, none_if_nan
 from bids_group.outputs.tables import MISSING, find_peak, label_voxels, to_millimetres
 
 BRAIN_FIGURES = ("ortho", "glassbrain")
@@ -68,6 +68,7 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "AtlasPackage": {"Name": PACKAGE, "Version": metadata.version(PACKAGE)},
         "Warnings": list(model.warnings),
         "Contrasts": [_summarise_contrast(model, result) for result in model.contrasts],
+        "Conjunctions": [_summarise_contrast(model, result) for result in model.conjunctions],
     }
 
 
@@ -150,6 +151,7 @@ def _summarise_contrast(model: ModelResult, result: ContrastResult) -> dict[str,
         "Weights": [
             {c: float(w) for c, w in zip(model.design.columns, row, strict=True) if w} for row in contrast.weights
         ],
+        "Conjoined": [one.contrast.label for one in result.conjoined],
         "Maps": {stat: model.names.statmap(contrast.label, stat) for stat in list_statmaps(result)},
         "Headline": None if (headline := choose_headline(result)) is None else headline.label,
         "Figures": {
@@ -169,6 +171,7 @@ def _summarise_inference(model: ModelResult, result: ContrastResult, entry: Infe
         "Threshold": none_if_nan(found.threshold),
         "ThresholdUnit": found.threshold_unit,
         "ThresholdZ": none_if_nan(found.threshold_z),
+        **describe_conjoined(result, entry),
         "ClusterExtent": found.cluster_extent,
         "ClusterThreshold": found.cluster_threshold,
         "ClusterForming": _name_cluster_forming(entry),
@@ -235,7 +238,7 @@ def list_contrast_figures(model: ModelResult, result: ContrastResult) -> tuple[s
         "mosaic",
         *(("effects",) if has_peak_panels(model, result) else ()),
         *(("null",) if list_null_distributions(result) else ()),
-        "qq",
+        *(("qq",) if not result.conjoined else ()),
     )
 
 

@@ -238,7 +238,7 @@ def find_peak(result: ContrastResult, inference: InferenceResult) -> int | None:
 
 
 def list_results(model: ModelResult) -> pd.DataFrame:
-    """List every contrast and correction of a model.
+    """List every contrast, conjunction and correction of a model.
 
     Returns
     -------
@@ -247,7 +247,7 @@ def list_results(model: ModelResult) -> pd.DataFrame:
         epsilon (the median of what the dof are multiplied by) and n_voxels_tested. Missing values are None, so that
         the type of a column does not depend on the results.
     """
-    rows = [_describe_result(model, result, inference) for result in model.contrasts for inference in result.inferences]
+    rows = [_describe_result(model, result, inference) for result in model.results for inference in result.inferences]
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS), dtype=object)
 
 
@@ -273,8 +273,8 @@ def _describe_result(model: ModelResult, result: ContrastResult, inference: Infe
         "threshold_unit": found.threshold_unit,
         "cluster_threshold": found.cluster_threshold,
         "cluster_extent": found.cluster_extent,
-        "dof_effect": result.test.dof[0] if result.contrast.test == "F" else 1.0,
-        "dof": result.test.dof[-1],
+        "dof_effect": {"t": 1.0, "F": next(iter(result.test.dof), None), "z": None}[result.contrast.test],
+        "dof": next(reversed(result.test.dof), None),
         "epsilon": result.test.median_epsilon,
         "n_voxels_tested": len(result.statistic.value),
     }

@@ -29,7 +29,7 @@ MOST_CLUSTERS = 20  # of each sign
 PEAK_COLUMN = "peak_value"
 WORDING_VERBS = ("format_", "describe_", "name_", "is_")
 MOST_DEPENDENT_COLUMNS = 12
-SIGNED_TEST = "t"
+SIGNED_TESTS = ("t", "z")
 FLAGS_COLUMN = "flags"  # of quality.tsv
 # The columns of quality.tsv that the report shows of flagged maps, besides the measures.
 FLAGGED_COLUMNS = ("subject", "session", "run", "contrast", FLAGS_COLUMN)
@@ -159,7 +159,7 @@ def _locate_peak(row: tuple[str, ...], table: Table) -> str:
 
 def _describe_size(contrast: ContrastRecord) -> str:
     """Write what the viewer's slider cuts: the statistic without its sign."""
-    return f"|{contrast.test}|" if contrast.test == SIGNED_TEST else contrast.test
+    return f"|{contrast.test}|" if contrast.test in SIGNED_TESTS else contrast.test
 
 
 def _shorten_list(names: tuple[str, ...]) -> str:

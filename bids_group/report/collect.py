@@ -71,7 +71,10 @@ class Peak:
 
 @dataclass(frozen=True)
 class InferenceRecord:
-    """One correction of one contrast. `tail` is None for F, `threshold` and what is not of this correction likewise."""
+    """One correction of one contrast. `tail` is None for F, `threshold` and what is not of this correction likewise.
+
+    The thresholds of the contrasts of a conjunction are in `conjoined`.
+    """
 
     label: str
     correction: str
@@ -94,11 +97,13 @@ class InferenceRecord:
     files: Mapping[str, StoredFile]
     figures: Mapping[str, StoredFigure]
     clusters: Table | None
+    conjoined: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class ContrastRecord:
-    """One contrast: `test` is ``t`` or ``F``, `dof` has one value or two, before any epsilon; weights not 0 by row.
+    """One contrast, or a conjunction of those `conjoined` (labels): `test` is ``t`` or ``F`` (``z``: of a conjunction),
+    `dof` has one value or two (none), before any epsilon; weights not 0 by row.
 
     The `headline` is the label of the correction that the figures of the whole contrast show survivors of; None where
     nothing survived any.
@@ -115,6 +120,7 @@ class ContrastRecord:
     headline: str | None
     figures: Mapping[str, StoredFigure]
     inferences: tuple[InferenceRecord, ...]
+    conjoined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,12 @@ class ModelRecord:
     warnings: tuple[str, ...]
     contrasts: tuple[ContrastRecord, ...]
     file: StoredFile
+    conjunctions: tuple[ContrastRecord, ...] = ()
+
+    @property
+    def results(self) -> tuple[ContrastRecord, ...]:
+        """Return everything that was tested: the contrasts, then their conjunctions."""
+        return (*self.contrasts, *self.conjunctions)
 
 
 @dataclass(frozen=True)
@@ -380,6 +392,7 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         warnings=tuple(record["Warnings"]),
         contrasts=tuple(_collect_contrast(folder, contrast) for contrast in record["Contrasts"]),
         file=folder.refer(name),
+        conjunctions=tuple(_collect_contrast(folder, one) for one in record.get("Conjunctions", ())),
     )
 
 
@@ -435,6 +448,7 @@ def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRec
         headline=record.get("Headline"),
         figures=folder.read_figures(record.get("Figures", {})),
         inferences=tuple(_collect_inference(folder, inference) for inference in record["Inferences"]),
+        conjoined=tuple(record.get("Conjoined", ())),
     )
 
 
@@ -463,4 +477,5 @@ def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceR
         files=folder.refer_all(files),
         figures=folder.read_figures(record["Figures"]),
         clusters=folder.read_table(files["clusters"]) if files.get("clusters") else None,
+        conjoined=tuple(record.get("ConjoinedThresholds", ())),
     )

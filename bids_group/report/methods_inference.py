@@ -7,8 +7,8 @@ from typing import Any
 from bids_group.report.citations import Sentence
 from bids_group.report.collect import ContrastRecord, InferenceRecord, ModelRecord
 from bids_group.report.wording import format_count, format_number, format_plain
+from bids_group.vocabulary import CLUSTER_LEVELS
 
-CLUSTER_LEVELS = ("cluster-size", "cluster-mass")
 # What the familywise error of each level is controlled by the largest of.
 LEVEL_WORDS = {
     "voxel": "the statistic (over voxels)",

@@ -107,7 +107,7 @@ def pack_viewers(output_dir: Path, run: RunRecord, *, most_characters: int = MOS
     blobs, scenes = _Blobs(), {}
     for folder, model in _list_models(output_dir, run):
         space = _read_space(folder, model)
-        for contrast in model.contrasts:
+        for contrast in model.results:
             before = dict(blobs.ids)
             scene = _pack_contrast(folder, contrast, space, blobs)
             if blobs.n_characters > most_characters:

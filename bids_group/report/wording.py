@@ -195,6 +195,8 @@ def describe_coordinates(peak: Peak) -> str:
 
 def describe_test(contrast: ContrastRecord, model: ModelRecord) -> str:
     """Say which test a contrast is, its degrees of freedom, and what is known of its error."""
+    if contrast.conjoined:
+        return f"Conjunction of {', '.join(contrast.conjoined)}: the smallest z of all"
     dof = " and ".join(format_plain(value) for value in contrast.dof)
     test = f"{contrast.test} test with {dof} degree{'' if dof == '1' else 's'} of freedom"
     if model.variance_groups is not None:
@@ -208,7 +210,9 @@ def describe_test(contrast: ContrastRecord, model: ModelRecord) -> str:
 
 
 def describe_dof(contrast: ContrastRecord) -> str:
-    """Write the test as papers do, such as ``t(120)`` or ``F(4, 120)``."""
+    """Write the test as papers do, such as ``t(120)`` or ``F(4, 120)``; of a conjunction its contrasts."""
+    if contrast.conjoined:
+        return f"conjunction of {', '.join(contrast.conjoined)}"
     return f"{contrast.test}({', '.join(format_plain(value) for value in contrast.dof)})"
 
 
@@ -241,8 +245,10 @@ def describe_tail(inference: InferenceRecord) -> str:
 def describe_threshold(inference: InferenceRecord) -> str:
     """Write the threshold as a condition with its unit, such as ``|t| ≥ 3.37``."""
     if inference.threshold is None:
-        own = inference.permutation is not None and inference.permutation["Level"] == "uncorrected"
-        return "each voxel's own" if own else "none passed"
+        level = inference.correction if inference.permutation is None else inference.permutation["Level"]
+        if level == "uncorrected":
+            return "each voxel's own"
+        return "each contrast's own" if inference.conjoined and level != "fdr" else "none passed"
     unit, value = inference.threshold_unit, abs(inference.threshold)
     if unit in UNIT_WORDS:
         return f"{UNIT_WORDS[unit]} > {format_plain(value) if unit == 'voxels' else format_number(value)}"
@@ -280,7 +286,7 @@ def describe_outcome(run: RunRecord) -> str:
         inference
         for node in run.nodes
         for model in node.models
-        for contrast in model.contrasts
+        for contrast in model.results
         for inference in contrast.inferences
     ]
     n_some = sum(inference.n_voxels > 0 for inference in inferences)

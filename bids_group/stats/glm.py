@@ -107,12 +107,13 @@ class Statistic:
 
     Attributes
     ----------
-    test : {'t', 'F'}
+    test : {'t', 'F', 'z'}
+        z of conjunctions only.
     value : ndarray of float64, shape (n_voxels,)
     effect, variance : ndarray of float64, shape (n_voxels,), or None
-        ``c'b`` and its estimated variance, in the units of the data and their square; None for F.
+        ``c'b`` and its estimated variance, in the units of the data and their square; of t only.
     dof_effect, dof : float or ndarray of float64, shape (n_voxels,)
-        Of the numerator (1 for t), and of the error.
+        Of the numerator (1 for t), and of the error; nan for z.
     """
 
     test: Test
@@ -309,7 +310,7 @@ def _require_variance(fit: Fit) -> Floats:
 
 
 def compute_z(statistic: Statistic) -> Floats:
-    """Return the z of equal upper tail: ``sf(z) = sf(statistic)``, signed for t.
+    """Return the z of equal upper tail: ``sf(z) = sf(statistic)``, signed for t; of a z itself.
 
     Parameters
     ----------
@@ -320,6 +321,8 @@ def compute_z(statistic: Statistic) -> Floats:
     ndarray of float64, shape (n_voxels,)
         Finite.
     """
+    if statistic.test == "z":
+        return statistic.value
     if statistic.test == "t":
         return distributions.t_to_z(statistic.value, statistic.dof)
     return distributions.f_to_z(statistic.value, statistic.dof_effect, statistic.dof)

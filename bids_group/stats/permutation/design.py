@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from bids_group.stats.permutation.rearrange import Rearrangements
 from bids_group.stats.tfce import EXTENT_POWER, HEIGHT_POWER
-from bids_group.vocabulary import Connectivity, Heterogeneity, PermutationLevel, Tail, Test
+from bids_group.vocabulary import CLUSTER_LEVELS, Connectivity, Heterogeneity, PermutationLevel, Tail, Test
 
-CLUSTER_LEVELS: tuple[PermutationLevel, ...] = ("cluster-size", "cluster-mass")
 N_LOOKED_AT = 16  # rearrangements, to see whether they move rows: one at random leaves all where they are too rarely
 
 # Equal statistics of different rearrangements differ by the rounding of float32 sums over rows: at most some 4e-7 of a

@@ -22,10 +22,10 @@ from bids_group.stats.permutation.batch import (
     make_workspace,
     run_batch,
 )
-from bids_group.stats.permutation.design import CLUSTER_LEVELS, TIE_TOLERANCE
+from bids_group.stats.permutation.design import TIE_TOLERANCE
 from bids_group.stats.permutation.kernels import BATCH
 from bids_group.stats.tfce import compute_tfce
-from bids_group.vocabulary import PermutationLevel
+from bids_group.vocabulary import CLUSTER_LEVELS, PermutationLevel
 
 Floats = NDArray[np.float64]
 
