@@ -18,15 +18,17 @@ from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import open_storage
 from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
+from bids_group.outputs.comparisons import find_shared_labels, list_pairs
 from bids_group.outputs.dataset import (
     ModelTables,
     tabulate_model,
     template_name,
+    write_comparisons,
     write_dataset_files,
     write_node_tables,
 )
 from bids_group.outputs.derivatives import write_model
-from bids_group.outputs.drawing import Painters, count_figures, draw_model, open_painters
+from bids_group.outputs.drawing import Painters, count_figures, draw_model, draw_pairs, open_painters
 from bids_group.outputs.naming import report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
@@ -107,6 +109,7 @@ def run(options: Options, log: LogLines) -> Path | None:
     ):
         resources = Resources(n_threads, allocate, Checkpoints(folder), show_progress)
         tables = [_analyse_node(node, study, staging, resources, painters, clock) for node in study.nodes]
+        _compare_nodes(study, tables, staging, painters, clock)
         _write_rest(staging, study, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
     return options.output_dir / report_name(study.spec.name)
@@ -131,13 +134,14 @@ def _analyse_node(
     node: NodeStudy, study: Study, staging: Staging, resources: Resources, painters: Painters, clock: StageClock
 ) -> list[ModelTables]:
     tables = []
+    shared = find_shared_labels([label for model in one.plan.models for label in model.labels] for one in study.nodes)
     for model, grid in zip(node.plan.models, node.grids, strict=True):
         result = _analyse_model(node, model, grid, study, resources, clock)
         with clock.stage("write maps and tables"):
             write_model(staging, result)
         with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
             draw_model(staging, result, painters, report_progress=advance)
-        tables.append(tabulate_model(result))
+        tables.append(tabulate_model(result, shared))
     write_node_tables(staging, node.plan, tables)
     return tables
 
@@ -170,6 +174,18 @@ def _analyse_model(
     for warning in result.warnings[len(model.warnings) :]:
         logger.warning("%s: %s", title, warning)
     return result
+
+
+def _compare_nodes(
+    study: Study, tables: list[list[ModelTables]], staging: Staging, painters: Painters, clock: StageClock
+) -> None:
+    """Write how the results of all nodes overlap."""
+    kept = [[model.kept for model in node] for node in tables]
+    pairs = list_pairs(kept)
+    with clock.stage("compare results"):
+        for node, models in zip(study.nodes, kept, strict=True):
+            write_comparisons(staging, node.plan.node.name, models, pairs)
+        draw_pairs(staging, pairs, painters)
 
 
 def _write_rest(

@@ -12,7 +12,18 @@ from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.plan import NodePlan
 from bids_group.inputs.spec import ModelSpec
 from bids_group.inputs.study import Study
-from bids_group.outputs.naming import APP_NAME, BIDSIGNORE, DATASET_DESCRIPTION, INPUTS, RESULTS, node_folder, spec_name
+from bids_group.outputs.comparisons import COLUMN_TEXTS, KeptModel, Pair, keep_model, list_comparisons
+from bids_group.outputs.naming import (
+    APP_NAME,
+    BIDSIGNORE,
+    COMPARISONS,
+    DATASET_DESCRIPTION,
+    INPUTS,
+    RESULTS,
+    node_folder,
+    sidecar_name,
+    spec_name,
+)
 from bids_group.outputs.ownership import link_datasets
 from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging
@@ -71,17 +82,27 @@ class ModelTables:
         The name of its summary in the folder of the node.
     inputs, results : DataFrame
         Its lines of inputs.tsv and results.tsv.
+    kept : KeptModel
+        What it is compared by.
     """
 
     summary: str
     inputs: pd.DataFrame
     results: pd.DataFrame
+    kept: KeptModel
 
 
-def tabulate_model(model: ModelResult) -> ModelTables:
-    """Return a model's lines of the tables that all models of a node share."""
+def tabulate_model(model: ModelResult, shared: frozenset[str] = frozenset()) -> ModelTables:
+    """Return a model's lines of the tables that all models of a node share, and what it is compared by.
+
+    Parameters
+    ----------
+    model : ModelResult
+    shared : frozenset of str
+        Labels of contrasts that other nodes have as well.
+    """
     inputs = model.rows.assign(design_row=range(len(model.rows)), n_voxels_missing=model.voxels.missing)
-    return ModelTables(model.names.summary, inputs, list_results(model))
+    return ModelTables(model.names.summary, inputs, list_results(model), keep_model(model, shared))
 
 
 def write_node_tables(staging: Staging, plan: NodePlan, models: Sequence[ModelTables]) -> None:
@@ -91,3 +112,20 @@ def write_node_tables(staging: Staging, plan: NodePlan, models: Sequence[ModelTa
     results = pd.concat([model.results for model in models], ignore_index=True)
     staging.write_bytes(f"{folder}/{INPUTS}", write_tsv(list_inputs(rows, plan.excluded)))
     staging.write_bytes(f"{folder}/{RESULTS}", write_tsv(results))
+
+
+def write_comparisons(staging: Staging, node: str, models: Sequence[KeptModel], pairs: Sequence[Pair]) -> None:
+    """Write how the results of a node overlap with each other and with those of other nodes.
+
+    Parameters
+    ----------
+    staging : Staging
+    node : str
+    models : sequence of KeptModel
+        Of the node.
+    pairs : sequence of Pair
+        Of all nodes.
+    """
+    name = f"{node_folder(node)}/{COMPARISONS}"
+    staging.write_bytes(name, write_tsv(list_comparisons(models, pairs)))
+    staging.write_json(sidecar_name(name), {column: {"Description": text} for column, text in COLUMN_TEXTS.items()})

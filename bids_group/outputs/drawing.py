@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from nibabel.nifti1 import Nifti1Image
 
+from bids_group.inputs.images import to_volume
 from bids_group.outputs import figures
+from bids_group.outputs.comparisons import KeptContrast, KeptInference, KeptModel, Pair, choose_shown
 from bids_group.outputs.derivatives import ModelWriter
+from bids_group.outputs.naming import node_folder
 from bids_group.outputs.peak_effects import list_covariates, list_peak_panels
 from bids_group.outputs.quality import name_maps
 from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult, choose_headline
@@ -232,3 +235,46 @@ def _describe_null(entry: InferenceResult) -> figures.NullPanel:
 
 def _is_of_absolute_values(found: Inference) -> bool:
     return found.tail == "two-sided" and found.threshold_unit in ("t", "z")
+
+
+def draw_pairs(staging: Staging, pairs: Sequence[Pair], painters: Painters) -> None:
+    """Draw every contrast that two nodes have, in the same slices of both.
+
+    Parameters
+    ----------
+    staging : Staging
+    pairs : sequence of Pair
+    painters : Painters
+    """
+    wanted = [figure for pair in pairs for figure in _list_pair_figures(pair)]
+    for figure, content in painters.draw(wanted):
+        staging.write_bytes(figure.name, content)
+
+
+def _list_pair_figures(pair: Pair) -> Iterator[Figure]:
+    if pair.figure is None:
+        return
+    shown, test = choose_shown(pair), pair.first[1].test
+    images = [
+        _make_kept_images(model, contrast, None if shown is None else shown[place])
+        for place, (model, contrast) in enumerate((pair.first, pair.second))
+    ]
+    options = {
+        "colour_limit": max(figures.choose_colour_limit(whole) for _, whole in images),
+        "signed": test != "F",
+        "template": all(model.names.is_in_mni_space for model, _ in (pair.first, pair.second)),
+    }
+    names = [model.node for model, _ in (pair.first, pair.second)]
+    yield Figure(f"{node_folder(names[0])}/{pair.figure}", "draw_pair", (images, names), options)
+
+
+def _make_kept_images(
+    model: KeptModel, contrast: KeptContrast, shown: KeptInference | None
+) -> tuple[Nifti1Image, Nifti1Image]:
+    """Return the z of a contrast where it survives, and the whole of it."""
+    assert contrast.z is not None  # what every contrast of a pair has
+    mask, affine = model.unpack_mask(), model.grid.affine
+    whole = to_volume(contrast.z, mask)
+    bits = np.zeros_like(model.mask) if shown is None else shown.survivors.any_sign
+    survives = np.unpackbits(bits, count=mask.size).reshape(mask.shape) > 0
+    return Nifti1Image(np.where(survives, whole, np.float32(0)), affine), Nifti1Image(whole, affine)

@@ -15,6 +15,7 @@ DATASET_DESCRIPTION = "dataset_description.json"
 BIDSIGNORE = ".bidsignore"
 INPUTS = "inputs.tsv"
 RESULTS = "results.tsv"
+COMPARISONS = "comparisons.tsv"
 
 # The label of each correction in file names and in results.tsv.
 CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr", "rft": "rft"}
@@ -139,6 +140,10 @@ class ModelNames:
     def contrast_figure(self, contrast: str, kind: str) -> str:
         """Return the name of a figure of a contrast (``mosaic``, ``effects``, ``null``, ``qq``)."""
         return f"figures/{self._contrast(contrast)}{kind}.png"
+
+    def comparison_figure(self, contrast: str, other_node: str) -> str:
+        """Return the name of the figure of a contrast in two nodes, this one and another."""
+        return f"figures/{self._contrast(contrast)}desc-{to_label(other_node)}_comparison.png"
 
     def figure(self, contrast: str, desc: str, kind: str) -> str:
         """Return the name of a figure of one result (``ortho``, ``glassbrain``)."""

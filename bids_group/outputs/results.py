@@ -320,11 +320,13 @@ def choose_headline(result: ContrastResult) -> InferenceResult | None:
     Familywise by permutation (TFCE, voxels, mass, extent), then Bonferroni, random fields, FDR, uncorrected.
     """
     survived = [entry for entry in result.inferences if len(entry.inference.clusters.peak)]
-    return min(survived, key=lambda entry: _HEADLINES.index(_name_kind(entry.inference)), default=None)
+    return min(survived, key=lambda entry: rank_headline(entry.inference), default=None)
 
 
-def _name_kind(inference: Inference) -> str:
-    return inference.correction if inference.permutation is None else inference.permutation.level
+def rank_headline(inference: Inference) -> int:
+    """Return the place of a correction among those that may stand for all: 0 for the first to be taken."""
+    facts = inference.permutation
+    return _HEADLINES.index(inference.correction if facts is None else facts.level)
 
 
 def list_statmaps(result: ContrastResult) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from bids_group.outputs import naming
 
 PICTURE_QUALITY, PICTURE_EFFORT = 90, 2  # of WebP: nothing to be seen of the loss, in a hundredth of a second
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+FIGURE_COLUMN = "figure"  # of comparisons.tsv
 INCLUDED_COLUMN = "included"  # of inputs.tsv
 INCLUDED = "yes"  # what stands there for a map that was analysed
 MISSING = "n/a"
@@ -207,13 +208,15 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A node's folder: its models, the inputs they share and all their results."""
+    """A node's folder: its models, the inputs they share, all their results, and how these overlap."""
 
     name: str
     folder: str
     inputs: Table
     results: Table
     models: tuple[ModelRecord, ...]
+    comparisons: Table | None = None
+    comparison_figures: Mapping[str, StoredFigure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -350,13 +353,24 @@ def _collect_node(output_dir: Path, node: Mapping[str, Any]) -> NodeRecord:
         record = folder.read_json(name)
         with _name_missing_key(folder.path(name)):
             models.append(_collect_model(folder, name, record))
+    comparisons = folder.read_table(naming.COMPARISONS) if folder.refer_existing(naming.COMPARISONS) else None
     return NodeRecord(
         name=node["Name"],
         folder=node["Folder"],
         inputs=folder.read_table(naming.INPUTS),
         results=folder.read_table(naming.RESULTS),
         models=tuple(models),
+        comparisons=comparisons,
+        comparison_figures={name: folder.read_figure(name) for name in _list_figures(comparisons)},
     )
+
+
+def _list_figures(comparisons: Table | None) -> list[str]:
+    """Return the names of the figures that a table of comparisons names."""
+    if comparisons is None or FIGURE_COLUMN not in comparisons.columns:
+        return []
+    place = comparisons.columns.index(FIGURE_COLUMN)
+    return [name for name in dict.fromkeys(row[place] for row in comparisons.rows) if name != MISSING]
 
 
 def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> ModelRecord:

@@ -11,7 +11,7 @@ from bids_group.outputs.figures.effects import CellPanel, SlopePanel, draw_cells
 from bids_group.outputs.figures.matrices import draw_contrast_weights, draw_correlation, draw_design_matrix
 from bids_group.outputs.figures.plots import NullPanel, draw_null, draw_qq, draw_quality
 from bids_group.outputs.figures.projections import draw_subjects
-from bids_group.outputs.figures.slices import draw_coverage, draw_mosaic, draw_spread
+from bids_group.outputs.figures.slices import draw_coverage, draw_mosaic, draw_pair, draw_spread
 
 __all__ = [
     "CellPanel",
@@ -29,6 +29,7 @@ __all__ = [
     "draw_mosaic",
     "draw_null",
     "draw_ortho",
+    "draw_pair",
     "draw_qq",
     "draw_quality",
     "draw_slopes",

@@ -1,5 +1,6 @@
 """Axial slices side by side: the statistic of a contrast, the mean and spread of the maps, how many a voxel has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,6 +20,7 @@ from bids_group.outputs.figures.canvas import (
     encode,
     make_figure,
     read_values,
+    shorten,
 )
 
 Floats = NDArray[np.float64]
@@ -92,9 +94,79 @@ def draw_mosaic(
     ----------
     Taylor et al. (2023), NeuroImage 274, 120138: highlight results, don't hide them.
     """
-    values, survives = read_values(statistic), read_values(surviving) != 0
-    montage = _choose_slices(statistic, values != 0, n_rows=2, template=template)
+    montage = _choose_slices(statistic, read_values(statistic) != 0, n_rows=2, template=template)
     figure, (axes,) = _make_rows(montage, 1)
+    _draw_statistic(
+        axes,
+        montage,
+        surviving,
+        statistic,
+        colour_limit=colour_limit,
+        name=unit,
+        signed=unit != "F",
+        template=template,
+    )
+    return encode(figure)
+
+
+def draw_pair(
+    pairs: Sequence[tuple[Nifti1Image, Nifti1Image]],
+    names: Sequence[str],
+    *,
+    colour_limit: float,
+    signed: bool,
+    template: bool,
+) -> bytes:
+    """Draw several z maps on one grid below each other, in the same slices and with the same colours.
+
+    Parameters
+    ----------
+    pairs : sequence of (Nifti1Image, Nifti1Image)
+        Of each the z where it survives, and the whole of it; as for `draw_mosaic`.
+    names : sequence of str
+        What each of them is; written beside its colour bar.
+    colour_limit : float
+        Where the colours end, in z.
+    signed : bool
+        Whether the colours run on both sides of 0.
+    template : bool
+        As for `draw_mosaic`.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    covered = np.logical_or.reduce([read_values(statistic) != 0 for _, statistic in pairs])
+    montage = _choose_slices(pairs[0][1], covered, n_rows=1, template=template)
+    figure, rows = _make_rows(montage, len(pairs))
+    for axes, (surviving, statistic), name in zip(rows, pairs, names, strict=True):
+        _draw_statistic(
+            axes,
+            montage,
+            surviving,
+            statistic,
+            colour_limit=colour_limit,
+            name=f"{shorten(name)}\nz",
+            signed=signed,
+            template=template,
+        )
+    return encode(figure)
+
+
+def _draw_statistic(
+    axes: Any,
+    montage: _Montage,
+    surviving: Nifti1Image,
+    statistic: Nifti1Image,
+    *,
+    colour_limit: float,
+    name: str,
+    signed: bool,
+    template: bool,
+) -> None:
+    """Draw one statistic in the slices of a montage, with its colour bar."""
+    values, survives = read_values(statistic), read_values(surviving) != 0
     if template:
         template_affine, template_values, _ = _describe_template()
         tissue = montage.sample(template_affine, template_values, order=1)
@@ -103,12 +175,11 @@ def draw_mosaic(
         inside = montage.sample(statistic.affine, values != 0) > 0
         axes.imshow(np.where(inside, PLAIN_GREY, np.nan), cmap="gray", vmin=0, vmax=1)
     opacity = montage.sample(statistic.affine, fade(values, survives, colour_limit))
-    lowest, colours = (0.0, UNSIGNED_COLOURS) if unit == "F" else (-colour_limit, SIGNED_COLOURS)
+    lowest, colours = (-colour_limit, SIGNED_COLOURS) if signed else (0.0, UNSIGNED_COLOURS)
     sampled = montage.sample(statistic.affine, values)
     axes.imshow(sampled, cmap=colours, vmin=lowest, vmax=colour_limit, alpha=opacity)
     _outline(axes, montage.sample(statistic.affine, survives))
-    _add_bar(axes, colours, lowest, colour_limit, unit)
-    return encode(figure)
+    _add_bar(axes, colours, lowest, colour_limit, name)
 
 
 def draw_spread(mask: Nifti1Image, mean_effect: Nifti1Image, sd: Nifti1Image) -> bytes:
