@@ -29,6 +29,7 @@ from bids_group.report.methods_inference import describe_corrections, describe_m
 from bids_group.report.methods_model import (
     describe_atlases,
     describe_clusters,
+    describe_conjunctions,
     describe_contrasts,
     describe_design,
     describe_effect_sizes,
@@ -150,7 +151,7 @@ def _describe_model(run: RunRecord, node: NodeRecord, model: ModelRecord) -> _To
         "Data": [*data, *_describe_mask(model)],
         "Model": [*describe_design(model), *describe_error_term(model)],
         "Contrasts": [*describe_contrasts(model), *describe_effect_sizes(model)],
-        "Inference": [*describe_corrections(model), *describe_multiplicity(model)],
+        "Inference": [*describe_corrections(model), *describe_conjunctions(model), *describe_multiplicity(model)],
         "Clusters and atlases": [*describe_clusters(model), *describe_atlases(model)],
     }
     assert tuple(parts) == TOPICS

@@ -171,6 +171,35 @@ def _write_weight(weight: float) -> str:
     return str(fraction) if abs(float(fraction) - weight) < SAME_WEIGHT else f"{weight:.4g}"
 
 
+def describe_conjunctions(model: ModelRecord) -> list[Sentence]:
+    """Say which conjunctions were made of which contrasts, and what their p are."""
+    if not model.conjunctions:
+        return []
+    names = {contrast.label: contrast.name for contrast in model.contrasts}
+    made = [
+        f"{one.name} (of {join_words([names[label] for label in one.conjoined])}, under {_list_labels(one)})"
+        for one in model.conjunctions
+    ]
+    said = "against the null hypothesis that at least one of its contrasts has no effect (minimum statistic)"
+    sentences = [
+        Sentence(f"Conjunctions were tested as well: {'; '.join(made)}; each {said}", ("nichols2005",)),
+        Sentence("The p of a conjunction is the largest of its contrasts', and 1 where two-sided t have different signs"),
+    ]
+    levels = {
+        (found.permutation or {}).get("Level", found.correction)
+        for one in model.conjunctions
+        for found in one.inferences
+    }
+    if "fdr" in levels:
+        adjusted = "Of the false discovery rate, the largest uncorrected p was adjusted anew"
+        sentences.append(Sentence(adjusted, ("benjaminiheller2008",)))
+    return sentences
+
+
+def _list_labels(contrast: ContrastRecord) -> str:
+    return join_words([found.label for found in contrast.inferences])
+
+
 def describe_effect_sizes(model: ModelRecord) -> list[Sentence]:
     """Name the effect sizes that were computed."""
     kinds = {kind for contrast in model.contrasts for kind in contrast.maps}

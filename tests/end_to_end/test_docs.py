@@ -150,7 +150,12 @@ def name_contrasts(document, node, given):
     columns = (dummies.get("Contrasts") or node["Model"]["X"]) if dummies else []
     names = [one["Name"] for one in node.get("Contrasts", ())]
     names += ["" if column == 1 and node.get("GroupBy") else column for column in columns]
+    names += [one["Name"] for one in list_conjunctions(node)]
     return {to_label(f"{contrast}{name}") for contrast in inputs for name in names}
+
+
+def list_conjunctions(node):
+    return node["Model"].get("Software", {}).get("bids_group", {}).get("Conjunctions", [])
 
 
 def name_inputs(document, node, given):
@@ -170,12 +175,18 @@ def name_inputs(document, node, given):
 def list_corrections(node, contrast):
     """Return the corrections that results.tsv has of a contrast, as the page on outputs names them."""
     entries = node["Model"].get("Software", {}).get("bids_group", {}).get("Inference", DEFAULT_ENTRIES)
+    conjunction = next((one for one in list_conjunctions(node) if contrast.endswith(one["Name"])), None)
     found = set()
     for entry in (one for one in entries if any(contrast.endswith(name) for name in one.get("Contrasts", [contrast]))):
+        if conjunction and not {entry["Correction"], entry.get("Name")} & set(
+            conjunction.get("Inference", [entry["Correction"]])
+        ):
+            continue
         labels = [LABELS.get(entry["Correction"], entry["Correction"])]
         if entry["Correction"] == "permutation":
             ending = "GPD" if entry.get("TailApproximation") else ""
-            levels = [LABELS[level] + ending for level in entry.get("Levels", LEVELS)]
+            levels = entry.get("Levels", LEVELS)
+            levels = [LABELS[level] + ending for level in levels if not (conjunction and level.startswith("cluster"))]
             labels = [*levels, "permUncorrected", "permFDR"]
         found |= {label + entry.get("Name", "") for label in labels}
     return found

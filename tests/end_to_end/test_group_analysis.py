@@ -152,7 +152,8 @@ def test_every_file_of_the_contract_is_there_and_no_other(one_sample):
     maps = set.union(*(name_contrast_files(c, ("effect", "variance", "t", "z", "p", *D_MAPS)) for c in "AB"))
     results = set.union(*(name_result_files(c, "t", correction) for c, correction in MEAN_RESULTS))
     found = {name for name in list_files(output / "node-mean") if not name.startswith("figures/")}
-    assert found == {"inputs.tsv", "results.tsv"} | models | masks | maps | results
+    tables = {"inputs.tsv", "results.tsv", "comparisons.tsv", "comparisons.json"}
+    assert found == tables | models | masks | maps | results
     top = {name for name in list_files(output) if not name.startswith("node-mean/")}
     logs = {
         f"logs/model-study_{end}" for end in ("log.txt", "provenance.json", "methods.md", "methods.tex", "methods.bib")

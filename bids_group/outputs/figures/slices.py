@@ -138,7 +138,7 @@ def draw_pair(
         A PNG file.
     """
     covered = np.logical_or.reduce([read_values(statistic) != 0 for _, statistic in pairs])
-    montage = _choose_slices(pairs[0][1], covered, n_rows=1, template=template)
+    montage = _choose_slices(pairs[0][1], covered, n_rows=2, template=template)
     figure, rows = _make_rows(montage, len(pairs))
     for axes, (surviving, statistic), name in zip(rows, pairs, names, strict=True):
         _draw_statistic(
