@@ -237,7 +237,8 @@ def _compare_nodes(pair: Pair, figure: str | None) -> list[dict[str, object]]:
     lines = _compare_contrasts("nodes", pair.first, pair.second)
     if not lines:
         names = {"comparison": "nodes", "contrast": pair.first[1].label, "other_contrast": pair.second[1].label}
-        lines = [{**names, "note": "no correction in common"}]
+        n_compared = count_bits(pair.first[0].mask & other.mask)
+        lines = [{**names, "n_voxels_compared": n_compared, "note": "no correction in common"}]
     correlation = _correlate(pair)
     return [{**line, "other_node": other.node, "correlation": correlation, "figure": figure} for line in lines]
 

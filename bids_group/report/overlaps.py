@@ -58,7 +58,7 @@ def find_contrast_overlaps(node: NodeRecord) -> list[OverlapMatrix]:
     """Return how the contrasts of a node overlap by each correction in which two of them have survivors."""
     rows = _list_rows(node.comparisons, "contrasts")
     contrasts = [contrast for model in node.models for contrast in model.contrasts]
-    if len(contrasts) > MOST_CONTRASTS:
+    if not rows or len(contrasts) > MOST_CONTRASTS:
         return []
     matrices = []
     for label in dict.fromkeys(found.label for contrast in contrasts for found in contrast.inferences):
