@@ -183,7 +183,9 @@ def describe_conjunctions(model: ModelRecord) -> list[Sentence]:
     said = "against the null hypothesis that at least one of its contrasts has no effect (minimum statistic)"
     sentences = [
         Sentence(f"Conjunctions were tested as well: {'; '.join(made)}; each {said}", ("nichols2005",)),
-        Sentence("The p of a conjunction is the largest of its contrasts', and 1 where two-sided t have different signs"),
+        Sentence(
+            "The p of a conjunction is the largest of its contrasts', and 1 where two-sided t have different signs"
+        ),
     ]
     levels = {
         (found.permutation or {}).get("Level", found.correction)
