@@ -5,6 +5,7 @@ from typing import get_args
 
 from bids_group.entities import QUERY_KEYS
 from bids_group.inputs.inference_spec import DEFAULT_INFERENCE, InferenceSpec, read_inferences
+from bids_group.inputs.roi_spec import RoiSpec, read_rois
 from bids_group.inputs.strict import Place
 from bids_group.vocabulary import (
     ATLAS_NAMES,
@@ -17,7 +18,7 @@ from bids_group.vocabulary import (
 
 KEYS = (
     *("ErrorTerm", "Sphericity", "VarianceGroups", "Heterogeneity", "ExchangeabilityBlocks"),
-    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases", "Inference"),
+    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases", "Inference", "ROIs"),
 )
 LARGEST_FWHM_MM = 50
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
@@ -54,6 +55,8 @@ class Settings:
     inference : tuple of InferenceSpec
     inference_is_default : bool
         Whether `Inference` was left out of the spec.
+    rois : RoiSpec or None
+        Regions whose means are tested as well.
     path : str
         Where the settings stand, or would stand, in the spec.
     """
@@ -71,6 +74,7 @@ class Settings:
     atlases: tuple[str, ...] = DEFAULT_ATLASES
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
     inference_is_default: bool = True
+    rois: RoiSpec | None = None
     path: str = "Software.bids_group"
 
 
@@ -97,6 +101,7 @@ def read_settings(place: Place) -> Settings:
         atlases=_read_atlases(fields["Atlases"]) if "Atlases" in fields else DEFAULT_ATLASES,
         inference=read_inferences(fields["Inference"]) if "Inference" in fields else DEFAULT_INFERENCE,
         inference_is_default="Inference" not in fields,
+        rois=read_rois(fields["ROIs"]) if "ROIs" in fields else None,
         path=place.path,
     )
 

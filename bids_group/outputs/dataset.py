@@ -12,11 +12,12 @@ from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.plan import NodePlan
 from bids_group.inputs.spec import ModelSpec
 from bids_group.inputs.study import Study
-from bids_group.outputs.naming import APP_NAME, BIDSIGNORE, DATASET_DESCRIPTION, INPUTS, RESULTS, node_folder, spec_name
+from bids_group.outputs.naming import BIDSIGNORE, DATASET_DESCRIPTION, INPUTS, RESULTS, node_folder, spec_name
 from bids_group.outputs.ownership import link_datasets
 from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging
 from bids_group.outputs.tables import list_inputs, list_results, write_tsv
+from bids_group.vocabulary import APP_NAME
 
 BIDS_VERSION = "1.10.0"
 TEMPLATES = "templates"

@@ -15,6 +15,7 @@ from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
 from bids_group.outputs.naming import CORRECTION_LABELS, PERMUTATION_LABELS, TAIL_ENDING, ModelNames
+from bids_group.outputs.region_results import RegionResult
 from bids_group.stats.correct import Inference
 from bids_group.stats.effect_sizes import EffectSize
 from bids_group.stats.glm import Statistic
@@ -266,6 +267,8 @@ class ModelResult:
         How spherical the errors of a pooled model are: the median of Huynh and Feldt's estimate.
     warnings : tuple of str
     pictures : InputPictures
+    regions : RegionResult or None
+        What was found in regions of interest.
     """
 
     node: NodeSpec
@@ -283,6 +286,7 @@ class ModelResult:
     epsilon: float | None
     warnings: tuple[str, ...]
     pictures: InputPictures
+    regions: RegionResult | None = None
 
     @property
     def is_in_mni_space(self) -> bool:

@@ -23,6 +23,7 @@ from bids_group.report.collect import (
     collect_run,
 )
 from bids_group.report.methods import write_methods
+from bids_group.report.region_wording import describe_regions_found, excerpt_regions
 from bids_group.report.viewer import pack_viewers
 
 MOST_CLUSTERS = 20  # of each sign
@@ -100,6 +101,7 @@ def _load_templates() -> Environment:
         *(getattr(wording, name) for name in dir(wording) if name.startswith(WORDING_VERBS)),
         *(_anchor_node, _anchor_model, _anchor_contrast, _anchor_inference),
         *(_excerpt_clusters, _excerpt_excluded, _excerpt_flagged, _locate_peak),
+        *(describe_regions_found, excerpt_regions),
         *(_describe_size, _title_model, _list_models, _list_warnings, _shorten_list),
     )
     environment.filters |= {function.__name__.lstrip("_"): function for function in functions}
