@@ -17,7 +17,8 @@ from bids_group.report.wording import (
 MOST_ROWS = 60  # of the table in the report
 MOST_NAMED = 8
 P_COLUMNS = {"p_fwe": "family-wise over regions, by permutation", "p_fdr": "false discovery rate over regions"}
-HEADINGS = ("Region", "Source", "Voxels", "Contrast", "Test", "Statistic", "dof", "Effect, 95% CI", "Effect size")
+HEADINGS = ("Region", "Source", "Voxels", "Contrast", "Test", "Statistic", "dof")
+EFFECT_HEADINGS = ("Effect", "95% CI", "Effect size, 95% CI")
 P_HEADINGS = {"p": "p", "p_fdr": "p (FDR)", "p_fwe": "p (FWE)"}
 SIZES = {"d": "d", "etasq": "η²"}
 METHOD_CITATIONS = {"p_fwe": ("nicholsholmes2002", "winkler2014"), "p_fdr": ("benjaminihochberg1995",)}
@@ -43,7 +44,8 @@ def describe_regions_found(regions: RegionRecord) -> list[tuple[str, str]]:
     list of (str, str)
         The label of the contrast, and what was found.
     """
-    column, found = choose_p(regions), {}
+    column = choose_p(regions)
+    found: dict[str, list[str]] = {}
     for row in read_rows(regions):
         passed = found.setdefault(row["contrast"], [])
         if row[column] != MISSING and float(row[column]) <= regions.alpha:
@@ -63,41 +65,41 @@ def excerpt_regions(regions: RegionRecord) -> Table:
     """Return the table of tests as the report shows it; of many rows those with the smallest p, in their order."""
     rows = read_rows(regions)
     order = sorted(range(len(rows)), key=lambda i: (_to_number(rows[i]["p"]), i))
-    kept = sorted(order[:MOST_ROWS])
     ps = [name for name in P_HEADINGS if any(row[name] != MISSING for row in rows)]
-    cells = [(*_format_row(rows[i]), *(format_p(rows[i][name]) for name in ps)) for i in kept]
-    return Table(regions.table.file, (*HEADINGS, *(P_HEADINGS[name] for name in ps)), tuple(cells))
+    shown = [rows[i] for i in sorted(order[:MOST_ROWS])]
+    cells = [(*_format_test(row), *(format_p(row[name]) for name in ps), *_format_effect(row)) for row in shown]
+    headings = (*HEADINGS, *(P_HEADINGS[name] for name in ps), *EFFECT_HEADINGS)
+    return Table(regions.table.file, headings, tuple(cells))
 
 
 def _to_number(cell: str) -> float:
     return float("inf") if cell == MISSING else float(cell)
 
 
-def _format_row(row: Row) -> tuple[str, ...]:
+def _format_test(row: Row) -> tuple[str, ...]:
     voxels = f"{row['n_voxels_in_mask']} of {row['n_voxels']}"
     first = (row["roi"], _name_source(row["source"]), voxels, row["contrast"], row["test"])
     if row["statistic"] == MISSING:
-        return (*first, MISSING, MISSING, MISSING, row["reason"])
+        return (*first, MISSING, MISSING)
     dof = [format_plain(round(float(row[name]), 2)) for name in ("dof_effect", "dof")]
-    return (
-        *first,
-        format_number(float(row["statistic"])),
-        ", ".join(dof) if row["test"] == "F" else dof[1],
-        _format_interval(row, ("effect", "ci_low", "ci_high")),
-        _format_size(row),
-    )
+    return (*first, format_number(float(row["statistic"])), ", ".join(dof) if row["test"] == "F" else dof[1])
 
 
-def _format_interval(row: Row, names: tuple[str, str, str]) -> str:
-    value, low, high = (row[name] if row[name] == MISSING else f"{float(row[name]):.3g}" for name in names)
-    return MISSING if value == MISSING else f"{value} [{low}, {high}]"
-
-
-def _format_size(row: Row) -> str:
+def _format_effect(row: Row) -> tuple[str, str, str]:
+    """Write the effect with its interval and the effect size with its own, or why there are none."""
+    if row["reason"] != MISSING:
+        return MISSING, MISSING, row["reason"]
+    effect, low, high = (_format_short(row[name]) for name in ("effect", "ci_low", "ci_high"))
+    interval = MISSING if low == MISSING else f"[{low}, {high}]"
     for name, words in SIZES.items():
         if row[name] != MISSING:
-            return f"{words} = {_format_interval(row, (name, f'{name}lower', f'{name}upper'))}"
-    return MISSING
+            value, lower, upper = (_format_short(row[f"{name}{end}"]) for end in ("", "lower", "upper"))
+            return effect, interval, f"{words} = {value} [{lower}, {upper}]"
+    return effect, interval, MISSING
+
+
+def _format_short(cell: str) -> str:
+    return cell if cell == MISSING else f"{float(cell):.3g}"
 
 
 def _name_source(source: str) -> str:
@@ -109,7 +111,7 @@ def describe_regions(model: ModelRecord) -> list[Sentence]:
     regions = model.regions
     if regions is None:
         return []
-    where = join_words([_describe_source(source) for source in regions.sources])
+    where = "; ".join(_describe_source(source) for source in regions.sources)
     of = format_count(regions.n_regions, "region")
     averaged = f"Each map was averaged over the analysed voxels of {of} of interest ({where})"
     left = regions.n_regions - regions.n_tested
