@@ -16,6 +16,7 @@ from bids_group.report.wording import (
 
 MOST_ROWS = 60  # of the table in the report
 MOST_NAMED = 8
+NO_BREAK = "\N{NO-BREAK SPACE}"
 P_COLUMNS = {"p_fwe": "family-wise over regions, by permutation", "p_fdr": "false discovery rate over regions"}
 HEADINGS = ("Region", "Source", "Voxels", "Contrast", "Test", "Statistic", "dof")
 EFFECT_HEADINGS = ("Effect", "95% CI", "Effect size, 95% CI")
@@ -77,7 +78,7 @@ def _to_number(cell: str) -> float:
 
 
 def _format_test(row: Row) -> tuple[str, ...]:
-    voxels = f"{row['n_voxels_in_mask']} of {row['n_voxels']}"
+    voxels = NO_BREAK.join((row["n_voxels_in_mask"], "of", row["n_voxels"]))
     first = (row["roi"], _name_source(row["source"]), voxels, row["contrast"], row["test"])
     if row["statistic"] == MISSING:
         return (*first, MISSING, MISSING)
@@ -90,11 +91,11 @@ def _format_effect(row: Row) -> tuple[str, str, str]:
     if row["reason"] != MISSING:
         return MISSING, MISSING, row["reason"]
     effect, low, high = (_format_short(row[name]) for name in ("effect", "ci_low", "ci_high"))
-    interval = MISSING if low == MISSING else f"[{low}, {high}]"
+    interval = MISSING if low == MISSING else f"[{low},{NO_BREAK}{high}]"
     for name, words in SIZES.items():
         if row[name] != MISSING:
             value, lower, upper = (_format_short(row[f"{name}{end}"]) for end in ("", "lower", "upper"))
-            return effect, interval, f"{words} = {value} [{lower}, {upper}]"
+            return effect, interval, f"{words} = {value} [{lower},{NO_BREAK}{upper}]"
     return effect, interval, MISSING
 
 
