@@ -66,7 +66,7 @@ def fit_regions(
     reasons = {i: _explain(voxels, located, i) for i, own in enumerate(columns) if not len(own)}
     _require_any(rois, located, reasons)
     tested = [i for i in range(len(columns)) if i not in reasons]
-    errors = None if data.variances is None else _average(np.sqrt(data.variances), columns)[:, tested] ** 2
+    errors = None if data.variances is None else _average(data.variances, columns, of_roots=True)[:, tested] ** 2
     complete = _leave_coverage(plan)
     found = fit_voxels(complete, model, means[:, tested], None, errors)
     reasons |= {i: CONSTANT for i, is_kept in zip(tested, found.kept, strict=True) if not is_kept}
@@ -94,12 +94,13 @@ def _find_columns(data: GroupData, voxels: AnalysedVoxels, located: LocatedRegio
     return [place[region.voxels[is_used[region.voxels]]] for region in located.regions]
 
 
-def _average(values: Singles, columns: list[NDArray[np.intp]]) -> Singles:
-    """Average rows over columns, in float64; nan where there are none."""
+def _average(values: Singles, columns: list[NDArray[np.intp]], *, of_roots: bool = False) -> Singles:
+    """Average rows, or their roots, over columns, in float64; nan where there are none."""
     means = np.full((len(values), len(columns)), np.nan, dtype=np.float32)
     for region, own in enumerate(columns):
         if len(own):
-            means[:, region] = values[:, own].mean(axis=1, dtype=np.float64)
+            here = np.sqrt(values[:, own]) if of_roots else values[:, own]
+            means[:, region] = here.mean(axis=1, dtype=np.float64)
     return means
 
 
