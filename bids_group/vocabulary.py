@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+APP_NAME = "bids_group"  # as datasets name what generated them
 Test = Literal["t", "F", "z"]  # z: of conjunctions only, whose contrasts may have different degrees of freedom
 Tail = Literal["positive", "negative", "two-sided"]
 Connectivity = Literal[6, 18, 26]  # neighbours that share a face; an edge too; a corner too

@@ -13,6 +13,8 @@ from bids_group.analysis.fitting import fit_model
 from bids_group.analysis.model import assemble_result, infer_contrasts, load_maps
 from bids_group.analysis.permuting import Resources
 from bids_group.analysis.rearranging import check_study, describe_schemes
+from bids_group.analysis.region_tests import fit_regions
+from bids_group.analysis.regions import check_regions, locate_regions
 from bids_group.checkpoints import Checkpoints
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
@@ -89,7 +91,7 @@ def run(options: Options, log: LogLines) -> Path | None:
     """
     clock = StageClock()
     with clock.stage("find and plan"):
-        study = check_study(prepare_study(options.inputs, options.output_dir))
+        study = check_regions(check_study(prepare_study(options.inputs, options.output_dir)))
         check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec, study.datasets)
     _log_warnings(study)
     if options.dry_run:
@@ -170,7 +172,13 @@ def _analyse_model(
     logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.dof)
     with clock.stage("inference"):
         contrasts = infer_contrasts(node.plan, model, fitted, data, resources)
-    result = assemble_result(node.plan, model, fitted, data, contrasts, masks=node.masks, datasets=study.datasets)
+        regions = None
+        if (rois := node.plan.node.settings.rois) is not None:
+            located = locate_regions(rois, grid, study.spec.path.parent)
+            regions = fit_regions(node.plan, model, data, fitted.voxels, located, resources)
+    result = assemble_result(
+        node.plan, model, fitted, data, contrasts, masks=node.masks, datasets=study.datasets, regions=regions
+    )
     for warning in result.warnings[len(model.warnings) :]:
         logger.warning("%s: %s", title, warning)
     return result

@@ -64,13 +64,22 @@ def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
     fitted = FittedModel(
         voxels,
         _average(data)[voxels.mask[data.voxels.mask]],
-        tuple(_describe_contrast(model, found, estimate) for estimate in found.estimates),
+        tuple(describe_contrast(model, found, estimate) for estimate in found.estimates),
         None if found.sphericity is None else found.sphericity.median,
     )
     return replace(fitted, quality=_measure_maps(model, data, fitted))
 
 
-def _describe_contrast(model: ModelPlan, found: FittedVoxels, estimate: Estimate) -> ContrastTest:
+def describe_contrast(model: ModelPlan, found: FittedVoxels, estimate: Estimate) -> ContrastTest:
+    """Put a contrast's statistic on its degrees of freedom, and measure its effect.
+
+    Parameters
+    ----------
+    model : ModelPlan
+    found : FittedVoxels
+        What the estimate is one of.
+    estimate : Estimate
+    """
     statistic, epsilon, ratio = estimate.statistic, estimate.epsilon, estimate.variance_ratio
     # Welch's tests and meta-analyses have no single SD that an effect could be measured by.
     has_none = model.variance_groups is not None or estimate.heterogeneous is not None

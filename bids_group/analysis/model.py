@@ -22,10 +22,12 @@ from bids_group.inputs.storage import Allocate
 from bids_group.inputs.study import list_map_paths
 from bids_group.outputs.naming import ModelNames
 from bids_group.outputs.quality import find_quality_warnings
+from bids_group.outputs.region_results import RegionResult
 from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
 from bids_group.stats.correct import infer
 from bids_group.vocabulary import Connectivity
 
+MOST_NAMED = 6  # regions in a warning
 # A map that lacks more than this share of the analysed voxels deserves a look.
 LARGE_LOSS = 0.1
 # Where a pooled error term is no longer believed: simulated false positives then leave the nominal level.
@@ -105,6 +107,7 @@ def assemble_result(
     *,
     masks: tuple[Path, ...],
     datasets: tuple[Dataset, ...],
+    regions: RegionResult | None = None,
 ) -> ModelResult:
     """Put together everything that is written of a model."""
     return ModelResult(
@@ -128,9 +131,11 @@ def assemble_result(
             *_find_error_warnings(contrasts, fitted),
             *_find_meta_warnings(contrasts),
             *_find_space_warnings(plan, model),
+            *_find_region_warnings(regions),
         ),
         pictures=picture_inputs(model, data, fitted, contrasts),
         conjunctions=conjoin_contrasts(model, contrasts, fitted.voxels.mask),
+        regions=regions,
     )
 
 
@@ -151,6 +156,16 @@ def _find_space_warnings(plan: NodePlan, model: ModelPlan) -> list[str]:
         f"the maps are in the space {model.entities['space']} and the atlases in that of MNI, so that peaks and "
         'clusters have no labels; leave them out with "Atlases": []'
     ]
+
+
+def _find_region_warnings(regions: RegionResult | None) -> list[str]:
+    """Say which regions of interest are not tested."""
+    if regions is None or not regions.reasons:
+        return []
+    names = [regions.located.regions[i].name for i in regions.reasons]
+    listed = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    total = len(regions.located.regions)
+    return [f"{len(names)} of {total} regions of interest are not tested (the table says why): {listed}"]
 
 
 def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:

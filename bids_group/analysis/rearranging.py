@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bids_group.column_space import ESTIMABILITY_TOLERANCE, decompose, find_contrast_axes, partition_design
 from bids_group.errors import SpecError
-from bids_group.inputs.entries import selects
+from bids_group.inputs.entries import list_entries, selects
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.plan import ModelPlan, NodePlan
 from bids_group.inputs.study import Study
@@ -123,7 +123,7 @@ def check_study(study: Study) -> Study:
 def describe_schemes(plan: NodePlan, model: ModelPlan) -> list[str]:
     """Say of each contrast what is rearranged, and how often."""
     lines = []
-    for entry in plan.node.settings.inference:
+    for entry in list_entries(plan.node.settings):
         for index, contrast in enumerate(model.contrasts):
             if entry.permutation is not None and selects(entry, contrast):
                 scheme = choose_scheme(plan, model, index)
@@ -157,7 +157,7 @@ def check_permutations(plan: NodePlan, model: ModelPlan) -> list[str]:
     SpecError
     """
     warnings = []
-    for entry in plan.node.settings.inference:
+    for entry in list_entries(plan.node.settings):
         for index, contrast in enumerate(model.contrasts):
             if entry.correction in ("permutation", "rft") and selects(entry, contrast):
                 find_forming_threshold(plan, model, index, entry)

@@ -6,6 +6,7 @@ from bids_group.entities import to_label
 from bids_group.errors import SpecError
 from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.inference_spec import InferenceSpec
+from bids_group.inputs.settings import Settings
 from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.strict import suggest
 
@@ -13,6 +14,11 @@ from bids_group.inputs.strict import suggest
 def selects(inference: InferenceSpec, contrast: Contrast) -> bool:
     """Return whether an entry of `Inference` is for a contrast, named as in the spec or by its label."""
     return inference.contrasts is None or contrast.name in inference.contrasts or contrast.label in inference.contrasts
+
+
+def list_entries(settings: Settings) -> tuple[InferenceSpec, ...]:
+    """Return the entries of `Inference`, and that of regions of interest where there are any."""
+    return settings.inference if settings.rois is None else (*settings.inference, settings.rois.test)
 
 
 def check_inferences(node: NodeSpec, contrasts: Sequence[Contrast]) -> None:
@@ -23,7 +29,7 @@ def check_inferences(node: NodeSpec, contrasts: Sequence[Contrast]) -> None:
     SpecError
     """
     known = {name for contrast in contrasts for name in (contrast.name, contrast.label)}
-    for entry in node.settings.inference:
+    for entry in list_entries(node.settings):
         for i, name in enumerate(entry.contrasts or ()):
             if name not in known:
                 raise SpecError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bids_group.errors import DataError
 from bids_group.inputs.nifti import Grid, format_affine, open_map, read_values
+from bids_group.inputs.origins import find_origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,8 @@ def read_mask(paths: Sequence[Path], grid: Grid, reference: Path) -> NDArray[np.
     Parameters
     ----------
     paths : sequence of Path
-        Each with the values 0 (or NaN) and one other.
+        Each with the values 0 (or NaN) and one other; or a map of what survived a correction of this app, or of its
+        clusters, of which all voxels other than 0 are taken.
     grid : Grid
         Of the maps.
     reference : Path
@@ -129,12 +131,17 @@ def read_mask(paths: Sequence[Path], grid: Grid, reference: Path) -> NDArray[np.
             raise DataError(describe_grid_difference(path, own, reference, grid))
         values = np.nan_to_num(read_values(path))
         levels = np.unique(values[values != 0])
-        if len(levels) > 1:
+        if len(levels) > 1 and not _shows_survivors(path):
             raise DataError(f"{path}: not a mask: it has {len(levels)} values besides 0; threshold it first")
         mask &= values != 0
     if not mask.any():
         raise DataError(f"{', '.join(map(str, paths))}: no voxel is in the mask")
     return mask
+
+
+def _shows_survivors(path: Path) -> bool:
+    origin = find_origin(path)
+    return origin is not None and origin.shows_survivors
 
 
 def to_volume(values: NDArray, mask: NDArray[np.bool_], *, fill: float = 0.0) -> NDArray:

@@ -107,10 +107,10 @@ def _read_inference(place: Place) -> InferenceSpec:
         fields[key].fail(f"{key} has no meaning for the correction {correction!r}; leave it out")
     return InferenceSpec(
         correction=correction,
-        alpha=_read_alpha(fields["Alpha"]) if "Alpha" in fields else _default_alpha(correction),
+        alpha=read_alpha(fields["Alpha"]) if "Alpha" in fields else _default_alpha(correction),
         tail=fields["Tail"].choice(TAILS) if "Tail" in fields else "two-sided",
         cluster_extent=fields["ClusterExtent"].whole_number() if "ClusterExtent" in fields else 0,
-        contrasts=_read_names(fields["Contrasts"]) if "Contrasts" in fields else None,
+        contrasts=read_names(fields["Contrasts"]) if "Contrasts" in fields else None,
         name=fields["Name"].text() if "Name" in fields else "",
         path=place.path,
         cluster_forming=_read_cluster_forming(fields["ClusterThreshold"], correction)
@@ -125,23 +125,25 @@ def _read_permutation(fields: Mapping[str, Place]) -> PermutationSpec:
     powers = fields["TFCE"].fields(("E", "H")) if "TFCE" in fields else {}
     default = PermutationSpec()
     return PermutationSpec(
-        n=_read_permutations(fields["Permutations"]) if "Permutations" in fields else default.n,
+        n=read_permutations(fields["Permutations"]) if "Permutations" in fields else default.n,
         levels=_read_levels(fields["Levels"]) if "Levels" in fields else default.levels,
-        seed=_read_seed(fields["Seed"]) if "Seed" in fields else default.seed,
+        seed=read_seed(fields["Seed"]) if "Seed" in fields else default.seed,
         extent_power=_read_power(powers["E"]) if "E" in powers else default.extent_power,
         height_power=_read_power(powers["H"]) if "H" in powers else default.height_power,
         approximates_tail=fields["TailApproximation"].boolean() if "TailApproximation" in fields else False,
     )
 
 
-def _read_permutations(place: Place) -> int:
+def read_permutations(place: Place) -> int:
+    """Read how many rearrangements are asked for, the identity counted."""
     n = place.whole_number(least=2)
     if n > MOST_PERMUTATIONS:
         place.fail(f"{n} rearrangements would take days; use at most {MOST_PERMUTATIONS}")
     return n
 
 
-def _read_seed(place: Place) -> int:
+def read_seed(place: Place) -> int:
+    """Read the seed of random rearrangements."""
     seed = place.whole_number()
     if seed > LARGEST_SEED:
         place.fail(f"the seed is at most {LARGEST_SEED}, found {seed}")
@@ -186,7 +188,8 @@ def _default_alpha(correction: str) -> float:
     return DEFAULT_UNCORRECTED_ALPHA if correction == "none" else DEFAULT_ALPHA
 
 
-def _read_alpha(place: Place) -> float:
+def read_alpha(place: Place) -> float:
+    """Read the level of a test, above 0 and below 1."""
     alpha = place.number()
     if not 0 < alpha < 1:
         place.fail(f"Alpha must lie between 0 and 1, found {alpha:g}")
@@ -195,7 +198,8 @@ def _read_alpha(place: Place) -> float:
     return alpha
 
 
-def _read_names(place: Place) -> tuple[str, ...]:
+def read_names(place: Place) -> tuple[str, ...]:
+    """Read a list of contrasts that is not empty."""
     items = place.items()
     if not items:
         place.fail("the list is empty; leave the key out for all contrasts")

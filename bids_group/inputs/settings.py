@@ -6,6 +6,7 @@ from typing import get_args
 from bids_group.entities import QUERY_KEYS
 from bids_group.inputs.conjunction_spec import ConjunctionSpec, read_conjunctions
 from bids_group.inputs.inference_spec import DEFAULT_INFERENCE, InferenceSpec, read_inferences
+from bids_group.inputs.roi_spec import RoiSpec, read_rois
 from bids_group.inputs.strict import Place
 from bids_group.vocabulary import (
     ATLAS_NAMES,
@@ -18,7 +19,8 @@ from bids_group.vocabulary import (
 
 KEYS = (
     *("ErrorTerm", "Sphericity", "VarianceGroups", "Heterogeneity", "ExchangeabilityBlocks"),
-    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases", "Inference", "Conjunctions"),
+    *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases"),
+    *("Inference", "Conjunctions", "ROIs"),
 )
 LARGEST_FWHM_MM = 50
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
@@ -56,6 +58,8 @@ class Settings:
     inference_is_default : bool
         Whether `Inference` was left out of the spec.
     conjunctions : tuple of ConjunctionSpec
+    rois : RoiSpec or None
+        Regions whose means are tested as well.
     path : str
         Where the settings stand, or would stand, in the spec.
     """
@@ -74,6 +78,7 @@ class Settings:
     inference: tuple[InferenceSpec, ...] = DEFAULT_INFERENCE
     inference_is_default: bool = True
     conjunctions: tuple[ConjunctionSpec, ...] = ()
+    rois: RoiSpec | None = None
     path: str = "Software.bids_group"
 
 
@@ -101,6 +106,7 @@ def read_settings(place: Place) -> Settings:
         inference=read_inferences(fields["Inference"]) if "Inference" in fields else DEFAULT_INFERENCE,
         inference_is_default="Inference" not in fields,
         conjunctions=read_conjunctions(fields["Conjunctions"]) if "Conjunctions" in fields else (),
+        rois=read_rois(fields["ROIs"]) if "ROIs" in fields else None,
         path=place.path,
     )
 

@@ -153,6 +153,8 @@ def override_permutations(spec: ModelSpec, options: InputOptions) -> ModelSpec:
     nodes = []
     for node in spec.nodes:
         settings = replace(node.settings, inference=tuple(change(entry) for entry in node.settings.inference))
+        if settings.rois is not None:
+            settings = replace(settings, rois=replace(settings.rois, test=change(settings.rois.test)))
         nodes.append(replace(node, settings=settings))
     return replace(spec, nodes=tuple(nodes))
 

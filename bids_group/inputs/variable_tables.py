@@ -65,7 +65,7 @@ def read_participants(folders: list[Path]) -> pd.DataFrame:
     for folder in folders:
         path = folder / PARTICIPANTS
         if path.is_file():
-            return _index_cells(path, _read_cells(path), ("participant_id",))
+            return _index_cells(path, read_cells(path), ("participant_id",))
     return _make_empty()
 
 
@@ -114,7 +114,7 @@ def _try_table(path: Path, name: str) -> ValueTable:
     """Read a table whose faults matter only where it is needed."""
     columns: tuple[str, ...] = ()
     try:
-        cells = _read_cells(path)
+        cells = read_cells(path)
         header = cells[0] if cells else []
         columns = tuple(column for column in dict.fromkeys(header) if column not in _PREFIXES)
         keys = _choose_keys(path, header)
@@ -133,8 +133,8 @@ def _make_empty() -> pd.DataFrame:
     return pd.DataFrame(index=pd.Index([], dtype=object))
 
 
-def _read_cells(path: Path) -> list[list[str]]:
-    """Return the cells of the lines that are not blank."""
+def read_cells(path: Path) -> list[list[str]]:
+    """Return the cells of the lines of a table that are not blank, the header first."""
     try:
         lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:

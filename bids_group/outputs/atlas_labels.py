@@ -21,7 +21,7 @@ NO_LABEL = "no_label"
 NO_REGION = -1  # in an atlas of probabilities, where 0 is the first region
 
 Voxels = NDArray[np.int32]
-ScalarT = TypeVar("ScalarT", bound=np.unsignedinteger)
+ScalarT = TypeVar("ScalarT", bound=np.integer)
 
 
 def label_peaks(
@@ -46,7 +46,7 @@ def label_peaks(
     voxels = find_voxels(atlas.affine, coordinates)
     if isinstance(atlas, LabelAtlas):
         return [_name_region(atlas, region) for region in find_regions(atlas, voxels)]
-    probabilities = np.array([_look_up(box.probability, voxels - box.start[:, None]) for box in atlas.boxes])
+    probabilities = np.array([look_up(box.probability, voxels - box.start[:, None]) for box in atlas.boxes])
     return [_describe_probabilities(atlas, of_peak, prob_thresh) for of_peak in probabilities.T]
 
 
@@ -103,32 +103,46 @@ def find_voxels(affine: NDArray[np.float64], coordinates: NDArray[np.floating]) 
     return np.round(np.linalg.solve(affine, homogeneous)[:3]).astype(np.int32)
 
 
-def find_regions(atlas: Atlas, voxels: Voxels) -> NDArray[np.int32]:
+def find_regions(atlas: Atlas, voxels: Voxels, *, least_probability: float = 0.0) -> NDArray[np.int32]:
     """Find the region of each voxel: of probabilities the most probable one, of equal ones the first.
 
     Parameters
     ----------
     atlas : LabelAtlas or ProbabilityAtlas
     voxels : ndarray of int32, shape (3, n)
+    least_probability : float
+        In percent; where the most probable region is less so, there is none. Of no effect on an atlas with one region
+        per voxel.
 
     Returns
     -------
     ndarray of int32, shape (n,)
-        0 outside an atlas with one region per voxel; -1 where all probabilities are 0.
+        0 outside an atlas with one region per voxel; -1 where all probabilities are 0, or too small.
     """
     if isinstance(atlas, LabelAtlas):
-        return _look_up(atlas.image, voxels).astype(np.int32)
+        return look_up(atlas.image, voxels).astype(np.int32)
     regions = np.full(voxels.shape[1], NO_REGION, dtype=np.int32)
     largest = np.zeros(voxels.shape[1], dtype=np.uint8)
     for region, box in enumerate(atlas.boxes):
-        probability = _look_up(box.probability, voxels - box.start[:, None])
+        probability = look_up(box.probability, voxels - box.start[:, None])
         regions[probability > largest] = region
         np.maximum(largest, probability, out=largest)
+    regions[largest < least_probability] = NO_REGION
     return regions
 
 
-def _look_up(image: NDArray[ScalarT], voxels: Voxels) -> NDArray[ScalarT]:
-    """Return the values of an image at voxels, 0 outside."""
+def look_up(image: NDArray[ScalarT], voxels: Voxels) -> NDArray[ScalarT]:
+    """Return the values of an image at voxels, 0 outside.
+
+    Parameters
+    ----------
+    image : ndarray, shape (n_x, n_y, n_z)
+    voxels : ndarray of int32, shape (3, n)
+
+    Returns
+    -------
+    ndarray of the dtype of `image`, shape (n,)
+    """
     values = np.zeros(voxels.shape[1], dtype=image.dtype)
     sizes = np.array(image.shape, dtype=np.uint32)[:, None]
     inside = np.flatnonzero((voxels.view(np.uint32) < sizes).all(axis=0))  # negative ones are huge as unsigned ones

@@ -14,7 +14,6 @@ from bids_group.inputs.spec import ModelSpec
 from bids_group.inputs.study import Study
 from bids_group.outputs.comparisons import COLUMN_TEXTS, KeptModel, Pair, keep_model, list_comparisons
 from bids_group.outputs.naming import (
-    APP_NAME,
     BIDSIGNORE,
     COMPARISONS,
     DATASET_DESCRIPTION,
@@ -28,6 +27,7 @@ from bids_group.outputs.ownership import link_datasets
 from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging
 from bids_group.outputs.tables import list_inputs, list_results, write_tsv
+from bids_group.vocabulary import APP_NAME
 
 BIDS_VERSION = "1.10.0"
 TEMPLATES = "templates"

@@ -12,6 +12,13 @@ from bids_group.inputs.images import to_volume
 from bids_group.outputs.naming import node_folder, sidecar_name
 from bids_group.outputs.permutation_sidecars import describe_null_columns
 from bids_group.outputs.quality import describe_quality
+from bids_group.outputs.region_results import RegionResult
+from bids_group.outputs.region_tables import (
+    describe_region_means,
+    describe_region_tests,
+    list_region_means,
+    list_region_tests,
+)
 from bids_group.outputs.results import (
     EFFECT_SIZE_MAPS,
     ContrastResult,
@@ -58,10 +65,19 @@ def write_model(staging: Staging, model: ModelResult) -> None:
     writer.write_table(model.names.quality, write_tsv(model.quality), described)
     writer.write_mask()
     writer.write_json(model.names.summary, summarise_model(model))
+    if model.regions is not None:
+        _write_regions(writer, model.regions)
     for result in model.results:
         _write_statmaps(writer, result)
         for entry in result.inferences:
             _write_inference(writer, result, entry)
+
+
+def _write_regions(writer: "ModelWriter", found: RegionResult) -> None:
+    model = writer.model
+    tests, means = list_region_tests(found), list_region_means(model, found)
+    writer.write_table(model.names.regions, write_tsv(tests), describe_region_tests(model, found))
+    writer.write_table(model.names.region_means, write_tsv(means), describe_region_means(model, found))
 
 
 def _write_statmaps(writer: "ModelWriter", result: ContrastResult) -> None:

@@ -17,7 +17,7 @@ from bids_group.outputs import figures
 from bids_group.outputs.comparisons import KeptContrast, KeptInference, KeptModel, Pair, choose_shown
 from bids_group.outputs.derivatives import ModelWriter
 from bids_group.outputs.naming import node_folder
-from bids_group.outputs.peak_effects import list_covariates, list_peak_panels
+from bids_group.outputs.peak_effects import list_covariates, list_peak_panels, list_region_panels
 from bids_group.outputs.quality import name_maps
 from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult, choose_headline
 from bids_group.outputs.staging import Staging
@@ -152,6 +152,8 @@ def list_figures(writer: ModelWriter) -> list[Figure]:
 def _make_input_figure(writer: ModelWriter, kind: str, mask: Nifti1Image) -> Figure:
     model, shown = writer.model, writer.model.pictures
     name = model.names.design_figure(kind)
+    if kind == "rois":
+        return Figure(name, "draw_cells", (list_region_panels(model),), {"is_adjusted": bool(list_covariates(model))})
     if kind == "spread":
         images = (writer.make_image(values) for values in (model.mean_effect, shown.sd))
         return Figure(name, "draw_spread", (mask, *images))

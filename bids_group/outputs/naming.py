@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from bids_group.entities import ENTITY_SHORT_NAMES, to_label
 
-APP_NAME = "bids_group"
 LOGS = "logs"
 DATASET_DESCRIPTION = "dataset_description.json"
 BIDSIGNORE = ".bidsignore"
@@ -111,6 +110,16 @@ class ModelNames:
         return f"{self._prefix()}quality.tsv"
 
     @property
+    def regions(self) -> str:
+        """Return the name of the table of the tests in regions of interest."""
+        return f"{self._shared()}{self._prefix()}roi.tsv"
+
+    @property
+    def region_means(self) -> str:
+        """Return the name of the table of the mean of each map in regions of interest."""
+        return f"{self._shared()}{self._prefix()}roimeans.tsv"
+
+    @property
     def summary(self) -> str:
         """Return the name of the machine-readable summary that the report is made from."""
         return f"{self._prefix()}model.json"
@@ -134,7 +143,7 @@ class ModelNames:
         return f"{self._contrast(contrast)}desc-{desc}_{kind}.tsv"
 
     def design_figure(self, kind: str) -> str:
-        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``, ``spread``)."""
+        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``, ``spread``, ``rois``)."""
         return f"figures/{self._prefix()}{kind}.png"
 
     def contrast_figure(self, contrast: str, kind: str) -> str:

@@ -9,7 +9,6 @@ from bids_group.errors import OutputError, SpecError, UsageError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.spec import ModelSpec
 from bids_group.outputs.naming import (
-    APP_NAME,
     BIDSIGNORE,
     DATASET_DESCRIPTION,
     LOGS,
@@ -17,6 +16,7 @@ from bids_group.outputs.naming import (
     report_name,
     spec_name,
 )
+from bids_group.vocabulary import APP_NAME
 
 
 def check_output_dir(output_dir: Path, bids_dir: Path, spec: ModelSpec, datasets: Iterable[Dataset]) -> None:

@@ -1,4 +1,4 @@
-"""What is drawn of the maps at the peaks of a contrast: means of groups and conditions, or a slope."""
+"""What is drawn of the maps at the peaks of a contrast, or in regions: means of groups and conditions, or a slope."""
 
 import re
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from bids_group.stats.intervals import find_mean_interval, find_partial_points
 
 CONFIDENCE = 0.95
 LONGEST_REGION = 24  # characters above a panel
+MOST_REGIONS = 12  # of interest
 MOST_MEANS = 24  # in a panel; more are too small to read
 INDICATOR_DECIMALS = 6  # what rounding leaves of 0 and 1
 # Weights of a group that sum to less than this share of their size are those of a slope.
@@ -71,6 +72,37 @@ def list_peak_panels(model: ModelResult, result: ContrastResult) -> Sequence[Cel
     covariates = list_covariates(model)
     adjusted = [_leave_out(model, covariates, values) for values in peaks.values.T]
     return [_make_cells(layout, values, title) for values, title in zip(adjusted, titles, strict=True)]
+
+
+def list_shown_regions(model: ModelResult) -> list[int]:
+    """Return the positions of the regions of interest whose means are drawn; of many, those with the smallest p.
+
+    None are where no drawing of groups and conditions would say what is tested: of meta-analyses, and of more than 24
+    groups and conditions.
+    """
+    found = model.regions
+    if found is None or not found.tests or model.node.model_type == "meta":
+        return []
+    layout = _lay_out(model)
+    if sum(rows.size for rows in layout.rows) != len(model.rows):
+        return []
+    if len(layout.groups) * len(layout.conditions) > MOST_MEANS:
+        return []
+    smallest = np.min([test.p for test in found.tests], axis=0)
+    return sorted(found.tested[np.argsort(smallest, kind="stable")[:MOST_REGIONS]].tolist())
+
+
+def list_region_panels(model: ModelResult) -> list[CellPanel]:
+    """Return what is drawn of the regions that `list_shown_regions` names."""
+    found, layout, covariates = model.regions, _lay_out(model), list_covariates(model)
+    assert found is not None
+    panels = []
+    for position in list_shown_regions(model):
+        region, values = found.located.regions[position], found.means[:, position]
+        adjusted = _leave_out(model, covariates, values)
+        title = f"{region.name[:LONGEST_REGION]}\n{found.n_voxels[position]} voxels"
+        panels.append(_make_cells(layout, adjusted, title))
+    return panels
 
 
 def list_covariates(model: ModelResult) -> list[str]:

@@ -15,6 +15,7 @@ from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
 from bids_group.outputs.naming import CORRECTION_LABELS, PERMUTATION_LABELS, TAIL_ENDING, ModelNames
+from bids_group.outputs.region_results import RegionResult
 from bids_group.stats.correct import Inference
 from bids_group.stats.effect_sizes import EffectSize
 from bids_group.stats.glm import Statistic
@@ -277,6 +278,8 @@ class ModelResult:
     pictures : InputPictures
     conjunctions : tuple of ContrastResult
         Of these contrasts.
+    regions : RegionResult or None
+        What was found in regions of interest.
     """
 
     node: NodeSpec
@@ -300,6 +303,8 @@ class ModelResult:
     def results(self) -> tuple[ContrastResult, ...]:
         """Return everything that was tested: the contrasts, then their conjunctions."""
         return (*self.contrasts, *self.conjunctions)
+
+    regions: RegionResult | None = None
 
     @property
     def is_in_mni_space(self) -> bool:

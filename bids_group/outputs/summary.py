@@ -10,9 +10,10 @@ from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.design import DesignMatrix
 from bids_group.inputs.map_sources import MapFile, MapSource, list_weights
 from bids_group.outputs.atlases import PACKAGE, describe_licences
-from bids_group.outputs.peak_effects import has_peak_panels
+from bids_group.outputs.peak_effects import has_peak_panels, list_shown_regions
 from bids_group.outputs.permutation_sidecars import describe_permutation
 from bids_group.outputs.quality import count_flagged
+from bids_group.outputs.region_results import RegionResult
 from bids_group.outputs.results import (
     ContrastResult,
     InferenceResult,
@@ -69,6 +70,21 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "Warnings": list(model.warnings),
         "Contrasts": [_summarise_contrast(model, result) for result in model.contrasts],
         "Conjunctions": [_summarise_contrast(model, result) for result in model.conjunctions],
+        "ROIs": None if model.regions is None else _summarise_regions(model, model.regions),
+    }
+
+
+def _summarise_regions(model: ModelResult, found: RegionResult) -> dict[str, Any]:
+    return {
+        "File": model.names.regions,
+        "MeansFile": model.names.region_means,
+        "Regions": len(found.located.regions),
+        "Tested": len(found.tested),
+        "Shown": len(list_shown_regions(model)),
+        "Alpha": found.alpha,
+        "Tail": found.tail,
+        "Sources": [dict(source) for source in found.located.sources],
+        "Permutation": {one.contrast.label: dict(one.permutation) for one in found.tests if one.permutation},
     }
 
 
@@ -223,6 +239,7 @@ def list_input_figures(model: ModelResult) -> tuple[str, ...]:
         "subjects",
         *(("coverage",) if model.pictures.n_maps is not None else ()),
         *(("correlation",) if len(list_varying_columns(model)) > 1 else ()),
+        *(("rois",) if list_shown_regions(model) else ()),
     )
 
 

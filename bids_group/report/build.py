@@ -30,6 +30,7 @@ from bids_group.report.overlaps import (
     find_node_pairs,
     has_comparisons,
 )
+from bids_group.report.region_wording import describe_regions_found, excerpt_regions
 from bids_group.report.viewer import pack_viewers
 
 MOST_CLUSTERS = 20  # of each sign
@@ -108,6 +109,7 @@ def _load_templates() -> Environment:
         *(_anchor_node, _anchor_model, _anchor_contrast, _anchor_inference),
         *(_excerpt_clusters, _excerpt_excluded, _excerpt_flagged, _locate_peak),
         *(find_contrast_overlaps, find_correction_overlaps, find_node, find_node_pairs, has_comparisons),
+        *(describe_regions_found, excerpt_regions),
         *(_describe_size, _title_model, _list_models, _list_warnings, _shorten_list),
     )
     environment.filters |= {function.__name__.lstrip("_"): function for function in functions}

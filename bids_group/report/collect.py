@@ -165,6 +165,21 @@ class QualityRecord:
 
 
 @dataclass(frozen=True)
+class RegionRecord:
+    """The tests in regions of interest: tables, how many regions and drawn ones, how they were tested, by contrast."""
+
+    table: Table
+    means: StoredFile
+    n_regions: int
+    n_tested: int
+    n_shown: int
+    alpha: float
+    tail: str
+    sources: tuple[Mapping[str, Any], ...]
+    permutation: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """One fitted model."""
 
@@ -197,6 +212,7 @@ class ModelRecord:
     pooled_epsilon: float | None
     warnings: tuple[str, ...]
     contrasts: tuple[ContrastRecord, ...]
+    regions: RegionRecord | None
     file: StoredFile
     conjunctions: tuple[ContrastRecord, ...] = ()
 
@@ -405,6 +421,7 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
         pooled_epsilon=record["PooledEpsilon"],
         warnings=tuple(record["Warnings"]),
         contrasts=tuple(_collect_contrast(folder, contrast) for contrast in record["Contrasts"]),
+        regions=_collect_regions(folder, record.get("ROIs")),
         file=folder.refer(name),
         conjunctions=tuple(_collect_contrast(folder, one) for one in record.get("Conjunctions", ())),
     )
@@ -447,6 +464,22 @@ def _collect_quality(folder: _Folder, record: Mapping[str, Any] | None) -> Quali
     if record is None:
         return None
     return QualityRecord(folder.read_table(record["File"]), folder.read_figure(record["Figure"]), record["Flagged"])
+
+
+def _collect_regions(folder: _Folder, record: Mapping[str, Any] | None) -> RegionRecord | None:
+    if record is None:
+        return None
+    return RegionRecord(
+        table=folder.read_table(record["File"]),
+        means=folder.refer(record["MeansFile"]),
+        n_regions=record["Regions"],
+        n_tested=record["Tested"],
+        n_shown=record["Shown"],
+        alpha=record["Alpha"],
+        tail=record["Tail"],
+        sources=tuple(record["Sources"]),
+        permutation=record["Permutation"],
+    )
 
 
 def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRecord:

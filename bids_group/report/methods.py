@@ -36,6 +36,7 @@ from bids_group.report.methods_model import (
     describe_error_term,
     write_weights,
 )
+from bids_group.report.region_wording import describe_regions
 from bids_group.report.wording import describe_voxel_size, format_count, format_plain
 
 REASON_COLUMN = "reason"  # of inputs.tsv
@@ -153,12 +154,13 @@ def _describe_model(run: RunRecord, node: NodeRecord, model: ModelRecord) -> _To
         "Contrasts": [*describe_contrasts(model), *describe_effect_sizes(model)],
         "Inference": [*describe_corrections(model), *describe_conjunctions(model), *describe_multiplicity(model)],
         "Clusters and atlases": [*describe_clusters(model), *describe_atlases(model)],
+        "Regions of interest": describe_regions(model),
     }
     assert tuple(parts) == TOPICS
     return [(topic, sentence) for topic in TOPICS for sentence in parts[topic]]
 
 
-TOPICS = ("Data", "Model", "Contrasts", "Inference", "Clusters and atlases")
+TOPICS = ("Data", "Model", "Contrasts", "Inference", "Clusters and atlases", "Regions of interest")
 
 
 def _describe_software(run: RunRecord) -> tuple[Sentence, ...]:

@@ -6,7 +6,7 @@ templates escape everything.
 
 from collections.abc import Sequence
 
-from bids_group.report.collect import ContrastRecord, InferenceRecord, ModelRecord, Peak, RunRecord
+from bids_group.report.collect import MISSING, ContrastRecord, InferenceRecord, ModelRecord, Peak, RunRecord
 
 CORRECTION_WORDS = {
     "none": "uncorrected",
@@ -140,8 +140,21 @@ def format_cell(text: str, column: str) -> str:
     if column in WHOLE_COLUMNS:
         return f"{value:,.0f}"
     if column in P_COLUMNS:
-        return f"{value:.3g}" if value >= SMALLEST_SHOWN_P else f"< {SMALLEST_SHOWN_P}"
+        return format_p(text)
     return format_number(value) if column in STATISTIC_COLUMNS else text
+
+
+def format_p(text: str) -> str:
+    """Write a cell that holds a p, a very small one by what it is below.
+
+    Examples
+    --------
+    >>> format_p("0.0123456"), format_p("1e-9"), format_p("n/a")
+    ('0.0123', '< 0.0001', 'n/a')
+    """
+    if text == MISSING:
+        return text
+    return f"{float(text):.3g}" if float(text) >= SMALLEST_SHOWN_P else f"< {SMALLEST_SHOWN_P}"
 
 
 def is_label(column: str) -> bool:

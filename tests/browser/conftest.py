@@ -21,6 +21,13 @@ SHAPE, VOXEL_MM = (26, 32, 26), 6.0
 AFFINE = np.array([[-VOXEL_MM, 0, 0, 78], [0, VOXEL_MM, 0, -112], [0, 0, VOXEL_MM, -70], [0, 0, 0, 1]])
 BLOBS = {(42, -52, -16): 3.0, (-30, 26, 38): -3.0}  # mm: what is added there
 BLOB_RADIUS_MM = 14.0
+ROIS = {
+    "Sources": [
+        {"Atlas": "aal", "Regions": ["Fusiform_R", "Frontal_Mid_2_L"]},
+        {"Spheres": [{"Name": "blob", "Center": [42, -52, -16]}], "Radius": 10},
+    ],
+    "Permutations": 200,
+}
 INFERENCE = [
     {"Correction": "none", "Alpha": 0.001, "ClusterExtent": 3},
     {"Correction": "bonferroni"},
@@ -54,7 +61,9 @@ def output(tmp_path_factory):
         json.dumps({"Name": "raw", "BIDSVersion": "1.10.0", "DatasetType": "raw"})
     )
     builders.write_participants(bids, pd.DataFrame({"participant_id": [f"sub-{name}" for name in SUBJECTS]}))
-    spec = builders.write_spec(root / "spec.json", builders.make_spec("anova", settings={"Inference": INFERENCE}))
+    spec = builders.write_spec(
+        root / "spec.json", builders.make_spec("anova", settings={"Inference": INFERENCE, "ROIs": ROIS})
+    )
     assert main([str(bids), str(root / "out"), "group", "--model", str(spec)]) == 0
     return root / "out"
 
