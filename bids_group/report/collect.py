@@ -43,9 +43,13 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoredFigure:
-    """A PNG file, and its picture ready to stand inside the report; width and height in pixels."""
+    """A PNG file, and its picture ready to stand inside the report; width and height in pixels.
+
+    The `vector` is the SVG file beside it; None where there is none.
+    """
 
     file: StoredFile
+    vector: StoredFile | None
     data_uri: str
     width: int
     height: int
@@ -314,7 +318,8 @@ class _Folder:
         if not data.startswith(PNG_SIGNATURE):
             raise DataError(f"{path} is not a PNG file; run the analysis again to rewrite it")
         width, height = struct.unpack(">II", data[16:24])  # of the IHDR chunk, which always comes first
-        return StoredFigure(self.refer(name), _embed(path, data), width, height)
+        (vector,) = self.refer_existing(naming.vector_name(name)) or (None,)
+        return StoredFigure(self.refer(name), vector, _embed(path, data), width, height)
 
     def read_figures(self, names: Mapping[str, str | None]) -> dict[str, StoredFigure]:
         return {kind: self.read_figure(name) for kind, name in names.items() if name is not None}
