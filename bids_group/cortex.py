@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import nibabel as nib
 import numpy as np
@@ -104,8 +104,9 @@ def _load_hemisphere(hemisphere: Hemisphere) -> Cortex:
     return Cortex(white, pial, inflated.astype(np.float32), triangles.astype(np.int32), arrays["sulc"][0] > 0)
 
 
-def _read_arrays(name: str) -> list[NDArray[np.generic]]:
-    return [one.data for one in nib.load(find_packaged(f"{FOLDER}/{name}.gii.gz")).darrays]
+def _read_arrays(name: str) -> list[NDArray[np.floating]]:
+    image: Any = nib.load(find_packaged(f"{FOLDER}/{name}.gii.gz"))
+    return [one.data for one in image.darrays]
 
 
 def project_to_cortex(values: NDArray[np.float32], affine: NDArray[np.float64], cortex: Cortex) -> Floats:

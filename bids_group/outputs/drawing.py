@@ -33,6 +33,13 @@ from bids_group.stats.glm import compute_log_p
 FEWEST_FOR_PROCESSES = 24  # to start a process takes as long as to draw some ten figures
 MOST_CLUSTERS_SHOWN = 6  # of a correction, cut through their peaks
 MODEL_FIGURES = ("design", "contrasts", "mask", "quality")
+# The function of `figures` that draws each kind of figure of a correction.
+RESULT_FIGURES = {
+    "ortho": "draw_ortho",
+    "glassbrain": "draw_glass_brain",
+    "surface": "draw_surface",
+    "clusters": "draw_clusters",
+}
 # The columns of quality.tsv that are drawn.
 QUALITY_MEASURES = {"correlation": "correlation", "distance": "robust distance", "cook_share": "share moved"}
 
@@ -48,12 +55,15 @@ class Figure:
         Of `figures`.
     arguments : tuple
     options : dict
+    also : tuple of str
+        Other names of the same figure.
     """
 
     name: str
     function: str
     arguments: tuple[Any, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     def draw(self) -> figures.Picture:
         """Return its files."""
@@ -123,10 +133,11 @@ def draw_model(
     """
     writer = ModelWriter(staging, model)
     for figure, picture in painters.draw(list_figures(writer)):
-        writer.write_file(figure.name, picture.png)
-        if picture.svg is not None:
-            writer.write_file(vector_name(figure.name), picture.svg)
-        report_progress()
+        for name in (figure.name, *figure.also):
+            writer.write_file(name, picture.png)
+            if picture.svg is not None:
+                writer.write_file(vector_name(name), picture.svg)
+            report_progress()
 
 
 def count_figures(model: ModelResult) -> int:
@@ -197,23 +208,44 @@ def _list_contrast_figures(writer: ModelWriter, result: ContrastResult) -> Itera
             yield Figure(name, "draw_surface", (_keep_survivors(writer, result, None), statistic), scale)
         else:
             yield _make_plot(name, kind, model, result)
+    for alike in _group_alike(result):
+        yield from _list_result_figures(writer, result, alike, statistic, scale, slices)
+
+
+def _group_alike(result: ContrastResult) -> list[list[InferenceResult]]:
+    """Put corrections together that left the same voxels, whose figures are the same."""
+    groups: dict[bytes, list[InferenceResult]] = {}
     for entry in result.inferences:
-        surviving = _keep_survivors(writer, result, entry)
-        for kind in list_result_figures(model, entry):
-            name = model.names.figure(result.contrast.label, entry.label, kind)
-            if kind == "ortho":
-                yield Figure(name, "draw_ortho", (surviving, statistic), {**scale, **slices})
-            elif kind == "glassbrain":
-                yield Figure(name, "draw_glass_brain", (surviving,), {**scale, "signed": test == "t"})
-            elif kind == "surface":
-                yield Figure(name, "draw_surface", (surviving, statistic), scale)
-            else:
-                shown = (
-                    writer.make_image(entry.inference.clusters.labels),
-                    statistic,
-                    _title_clusters(writer, result, entry),
-                )
-                yield Figure(name, "draw_clusters", shown, {**scale, "template": model.is_in_mni_space})
+        found = entry.inference
+        groups.setdefault(found.survives.tobytes() + found.clusters.labels.tobytes(), []).append(entry)
+    return list(groups.values())
+
+
+def _list_result_figures(
+    writer: ModelWriter,
+    result: ContrastResult,
+    alike: Sequence[InferenceResult],
+    statistic: Nifti1Image,
+    scale: dict[str, Any],
+    slices: dict[str, Any],
+) -> Iterator[Figure]:
+    model, first = writer.model, alike[0]
+    surviving = _keep_survivors(writer, result, first)
+    for kind in list_result_figures(model, first):
+        arguments: tuple[Any, ...]
+        options: dict[str, Any]
+        name, *also = (model.names.figure(result.contrast.label, entry.label, kind) for entry in alike)
+        if kind == "ortho":
+            arguments, options = (surviving, statistic), {**scale, **slices}
+        elif kind == "glassbrain":
+            arguments, options = (surviving,), {**scale, "signed": result.contrast.test == "t"}
+        elif kind == "surface":
+            arguments, options = (surviving, statistic), scale
+        else:
+            clusters = writer.make_image(first.inference.clusters.labels)
+            arguments = (clusters, statistic, _title_clusters(writer, result, first))
+            options = {**scale, "template": model.is_in_mni_space}
+        yield Figure(name, RESULT_FIGURES[kind], arguments, options, tuple(also))
 
 
 def _title_clusters(writer: ModelWriter, result: ContrastResult, entry: InferenceResult) -> list[figures.ClusterPanel]:
@@ -230,7 +262,8 @@ def _title_clusters(writer: ModelWriter, result: ContrastResult, entry: Inferenc
         where = f"{', '.join(f'{part:.0f}' for part in place)} mm"
         title = f"cluster {cluster + 1}: {n_voxels:,} voxels, {volume:,.0f} mm³"
         peak_line = f"{result.contrast.test} = {value:.2f} at {where}{f', {region}' if region else ''}"
-        panels.append(figures.ClusterPanel(f"{title}\n{peak_line}", int(cluster) + 1, tuple(map(float, place))))
+        x, y, z = map(float, place)
+        panels.append(figures.ClusterPanel(f"{title}\n{peak_line}", int(cluster) + 1, (x, y, z)))
     return panels
 
 

@@ -26,7 +26,8 @@ from PIL import Image
 from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import naming
 
-PICTURE_QUALITY, PICTURE_EFFORT = 90, 2  # of WebP: nothing to be seen of the loss, in a hundredth of a second
+PICTURE_QUALITY, PICTURE_EFFORT = 80, 2  # of WebP: little to be seen of the loss, in a hundredth of a second
+HEAVY_FIGURE = "clusters"  # stands in the page once for a contrast; the files hold those of the other corrections
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INCLUDED_COLUMN = "included"  # of inputs.tsv
 INCLUDED = "yes"  # what stands there for a map that was analysed
@@ -439,13 +440,17 @@ def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRec
         maps=folder.refer_all(record["Maps"]),
         headline=record.get("Headline"),
         figures=folder.read_figures(record.get("Figures", {})),
-        inferences=tuple(_collect_inference(folder, inference) for inference in record["Inferences"]),
+        inferences=tuple(
+            _collect_inference(folder, inference, is_headline=inference["Label"] == record.get("Headline"))
+            for inference in record["Inferences"]
+        ),
     )
 
 
-def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceRecord:
-    files = record["Files"]
-    peak = record["Peak"]
+def _collect_inference(folder: _Folder, record: Mapping[str, Any], *, is_headline: bool) -> InferenceRecord:
+    files, peak, figures = record["Files"], record["Peak"], dict(record["Figures"])
+    if not is_headline and HEAVY_FIGURE in figures:
+        files = {**files, "panels": figures.pop(HEAVY_FIGURE)}
     return InferenceRecord(
         label=record["Label"],
         correction=record["Correction"],
@@ -466,6 +471,6 @@ def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceR
         n_clusters=record["Clusters"],
         peak=None if peak is None else Peak(peak["Value"], tuple(peak["Xyz"]), peak["Labels"]),
         files=folder.refer_all(files),
-        figures=folder.read_figures(record["Figures"]),
+        figures=folder.read_figures(figures),
         clusters=folder.read_table(files["clusters"]) if files.get("clusters") else None,
     )

@@ -6,7 +6,7 @@ resample, blend and trace each layer.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -42,7 +42,7 @@ BAR_INCHES = 0.75  # to the right of all pictures, for the colour bar and its la
 BAR_HEIGHT = 0.8  # of the height of the picture beside it
 # Across and upwards of the slices along x, y and z, and what stands on the left and the right of each.
 ACROSS_AND_UP = ((1, 2), (0, 2), (0, 1))
-SIDES: tuple[tuple[str, str], ...] = (("", ""), ("L", "R"), ("L", "R"))
+SIDES = (("", ""), ("L", "R"), ("L", "R"))
 ORTHO_ORDER = (1, 0, 2)  # coronal, sagittal, axial
 
 Corners = tuple[Floats, Floats]
@@ -272,7 +272,7 @@ class Page:
         top: float,
         *,
         size: float = FONT_SIZE,
-        align: Literal["left", "center", "right"] = "left",
+        align: str = "left",
         **style: Any,
     ) -> None:
         """Write a text below a place."""

@@ -123,13 +123,13 @@ def draw_surface(surviving: Nifti1Image, statistic: Nifti1Image, *, colour_limit
     limit, signed = check_limit(colour_limit), unit != "F"
     maps = [read_values(image) for image in (surviving, statistic)]
     projected = {
-        name: [project_to_cortex(values, statistic.affine, cortex) for values in maps]
+        name: _Projected(cortex, *(project_to_cortex(values, statistic.affine, cortex) for values in maps))
         for name, cortex in load_cortex().items()
     }
     rows = [
         [
-            (name, _paint(_find_view(*place), load_cortex()[place[0]], *projected[place[0]], limit, signed))
-            for *place, name in row
+            (name, projected[hemisphere].paint(_find_view(hemisphere, across, up), limit, signed=signed))
+            for hemisphere, across, up, name in row
         ]
         for row in VIEWS
     ]
@@ -151,19 +151,26 @@ def _put_row(page: Page, row: list[tuple[str, Pixels]], top: int) -> None:
         left += picture.shape[1] + GAP_PIXELS
 
 
-def _paint(view: _View, cortex: Cortex, surviving: Singles, whole: Singles, limit: float, signed: bool) -> Pixels:
-    """Paint a view, and join its finer pixels to those of the figure."""
-    survives = view.spread(surviving != 0) >= HALF
-    # A vertex may pass a stronger voxel that does not survive, such as one of the other tail.
-    values = view.spread(np.where(surviving != 0, surviving, whole))
-    greys = np.where(view.spread(cortex.is_sulcus) >= HALF, SULCUS_GREY, GYRUS_GREY) * view.light
-    greys = np.round(greys * (GREY_LEVELS - 1)) / (GREY_LEVELS - 1)
-    shaded = view.fill(values, 0.0), view.fill(survives, 0.0) > 0
-    picture = blend(view.fill(greys, 1.0), colour(shaded[0], limit, signed=signed), fade(*shaded, limit))
-    picture[find_rim(shaded[1])] = 0
-    rows, columns = (edge // FINER for edge in view.shape)
-    blocks = picture.reshape(rows, FINER, columns, FINER, 3).mean(axis=(1, 3))
-    return np.round(blocks).astype(np.uint8)
+@dataclass(frozen=True)
+class _Projected:
+    """A map on a hemisphere: what survives of it, and all of it."""
+
+    cortex: Cortex
+    surviving: Singles
+    whole: Singles
+
+    def paint(self, view: _View, limit: float, *, signed: bool) -> Pixels:
+        """Paint a view, and join its finer pixels to those of the figure."""
+        inside = view.fill(view.spread(self.surviving != 0), 0.0) >= HALF
+        # A vertex may pass a stronger voxel that does not survive, such as one of the other tail.
+        shown = view.fill(view.spread(np.where(self.surviving != 0, self.surviving, self.whole)), 0.0)
+        greys = np.where(view.spread(self.cortex.is_sulcus) >= HALF, SULCUS_GREY, GYRUS_GREY) * view.light
+        behind = view.fill(np.round(greys * (GREY_LEVELS - 1)) / np.float32(GREY_LEVELS - 1), 1.0)
+        picture = blend(behind, colour(shown, limit, signed=signed), fade(shown, inside, limit))
+        picture[find_rim(inside)] = 0
+        rows, columns = (edge // FINER for edge in view.shape)
+        blocks = picture.reshape(rows, FINER, columns, FINER, 3).mean(axis=(1, 3))
+        return np.round(blocks).astype(np.uint8)
 
 
 @cache
