@@ -30,7 +30,7 @@ from bids_group.outputs.tables import label_voxels, to_millimetres
 from bids_group.stats.correct import Inference
 from bids_group.stats.glm import compute_log_p
 
-FEWEST_FOR_PROCESSES = 24  # to start a process takes as long as to draw some ten figures
+FEWEST_FOR_PROCESSES = 40  # to start a process takes as long as to draw some twenty figures
 MOST_CLUSTERS_SHOWN = 6  # of a correction, cut through their peaks
 MODEL_FIGURES = ("design", "contrasts", "mask", "quality")
 # The function of `figures` that draws each kind of figure of a correction.

@@ -39,6 +39,7 @@ from bids_group.outputs.figures.painting import (
 
 MARGIN_MM = 5.0  # around the brain
 GAP_PIXELS = 8
+TALLEST_PIXELS = 600  # of slices that are much higher than wide
 TEXT_PIXELS = 4  # between an edge and what is written there
 GLASS_SIZE_INCHES = (7.4, 2.6)
 GLASS_FRAME = (0.0, 0.03, 0.9, 0.94)  # left, bottom, width, height
@@ -227,10 +228,11 @@ def _draw_cuts(shown: Shown, at: Floats, unit: str) -> Picture:
 
 
 def _choose_scale(corners: Corners, room: int) -> float:
-    """Return the pixels per mm with which three slices fill the room across."""
+    """Return the pixels per mm with which three slices fill the room across, or reach the largest height."""
     size = corners[1] - corners[0]
     across = sum(size[ACROSS_AND_UP[axis][0]] for axis in ORTHO_ORDER)
-    return float((room - len(ORTHO_ORDER) * (GAP_PIXELS + 1)) / across)
+    tallest = max(size[ACROSS_AND_UP[axis][1]] for axis in ORTHO_ORDER)
+    return float(min((room - len(ORTHO_ORDER) * (GAP_PIXELS + 1)) / across, TALLEST_PIXELS / tallest))
 
 
 def _measure_height(corners: Corners, room: int) -> int:
