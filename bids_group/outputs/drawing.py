@@ -16,23 +16,32 @@ from bids_group.inputs.images import to_volume
 from bids_group.outputs import figures
 from bids_group.outputs.comparisons import KeptContrast, KeptInference, KeptModel, Pair, choose_shown
 from bids_group.outputs.derivatives import ModelWriter
-from bids_group.outputs.naming import node_folder
+from bids_group.outputs.naming import node_folder, vector_name
 from bids_group.outputs.peak_effects import list_covariates, list_peak_panels, list_region_panels
 from bids_group.outputs.quality import name_maps
 from bids_group.outputs.results import ContrastResult, InferenceResult, ModelResult, choose_headline
 from bids_group.outputs.staging import Staging
 from bids_group.outputs.summary import (
-    list_brain_figures,
     list_contrast_figures,
     list_input_figures,
     list_null_distributions,
+    list_result_figures,
     list_varying_columns,
 )
+from bids_group.outputs.tables import label_voxels, to_millimetres
 from bids_group.stats.correct import Inference
 from bids_group.stats.glm import compute_log_p
 
-FEWEST_FOR_PROCESSES = 24  # to start a process takes as long as to draw some ten figures
+FEWEST_FOR_PROCESSES = 40  # to start a process takes as long as to draw some twenty figures
+MOST_CLUSTERS_SHOWN = 6  # of a correction, cut through their peaks
 MODEL_FIGURES = ("design", "contrasts", "mask", "quality")
+# The function of `figures` that draws each kind of figure of a correction.
+RESULT_FIGURES = {
+    "ortho": "draw_ortho",
+    "glassbrain": "draw_glass_brain",
+    "surface": "draw_surface",
+    "clusters": "draw_clusters",
+}
 # The columns of quality.tsv that are drawn.
 QUALITY_MEASURES = {"correlation": "correlation", "distance": "robust distance", "cook_share": "share moved"}
 
@@ -48,17 +57,20 @@ class Figure:
         Of `figures`.
     arguments : tuple
     options : dict
+    also : tuple of str
+        Other names of the same figure.
     """
 
     name: str
     function: str
     arguments: tuple[Any, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
-    def draw(self) -> bytes:
-        """Return the PNG file."""
-        content: bytes = getattr(figures, self.function)(*self.arguments, **self.options)
-        return content
+    def draw(self) -> figures.Picture:
+        """Return its files."""
+        picture: figures.Picture = getattr(figures, self.function)(*self.arguments, **self.options)
+        return picture
 
 
 class Painters:
@@ -75,14 +87,14 @@ class Painters:
         self._n_processes = n_processes
         self._pool: ProcessPoolExecutor | None = None
 
-    def draw(self, wanted: Sequence[Figure]) -> Iterator[tuple[Figure, bytes]]:
+    def draw(self, wanted: Sequence[Figure]) -> Iterator[tuple[Figure, figures.Picture]]:
         """Yield figures, drawn, in their order."""
         n_drawn = 0
         if self._n_processes > 1 and (self._pool is not None or len(wanted) >= FEWEST_FOR_PROCESSES):
             # Where processes cannot be had, or are killed for their memory, this one draws the rest.
             with suppress(BrokenProcessPool, OSError):
-                for content in self._open_pool().map(Figure.draw, wanted):
-                    yield wanted[n_drawn], content
+                for picture in self._open_pool().map(Figure.draw, wanted):
+                    yield wanted[n_drawn], picture
                     n_drawn += 1
         yield from ((figure, figure.draw()) for figure in wanted[n_drawn:])
 
@@ -122,17 +134,22 @@ def draw_model(
         Called after each of the figures that `count_figures` counts.
     """
     writer = ModelWriter(staging, model)
-    for figure, content in painters.draw(list_figures(writer)):
-        writer.write_file(figure.name, content)
-        report_progress()
+    for figure, picture in painters.draw(list_figures(writer)):
+        for name in (figure.name, *figure.also):
+            writer.write_file(name, picture.png)
+            if picture.svg is not None:
+                writer.write_file(vector_name(name), picture.svg)
+            report_progress()
 
 
 def count_figures(model: ModelResult) -> int:
     """Return how many figures `draw_model` draws."""
-    n_results = sum(len(result.inferences) for result in model.results)
+    n_of_results = sum(
+        len(list_result_figures(model, entry)) for result in model.results for entry in result.inferences
+    )
     n_of_contrasts = sum(len(list_contrast_figures(model, result)) for result in model.results)
     n_of_model = len(MODEL_FIGURES) + len(list_input_figures(model))
-    return n_of_model + n_of_contrasts + n_results * len(list_brain_figures(model))
+    return n_of_model + n_of_contrasts + n_of_results
 
 
 def list_figures(writer: ModelWriter) -> list[Figure]:
@@ -191,16 +208,67 @@ def _list_contrast_figures(writer: ModelWriter, result: ContrastResult) -> Itera
         if kind == "mosaic":
             maps = (_keep_survivors(writer, result, choose_headline(result)), statistic)
             yield Figure(name, "draw_mosaic", maps, {**scale, "template": model.is_in_mni_space})
+        elif kind == "surface":
+            yield Figure(name, "draw_surface", (_keep_survivors(writer, result, None), statistic), scale)
         else:
             yield _make_plot(name, kind, model, result)
+    for alike in _group_alike(result):
+        yield from _list_result_figures(writer, result, alike, statistic, scale, slices)
+
+
+def _group_alike(result: ContrastResult) -> list[list[InferenceResult]]:
+    """Put corrections together that left the same voxels, whose figures are the same."""
+    groups: dict[bytes, list[InferenceResult]] = {}
     for entry in result.inferences:
-        surviving = _keep_survivors(writer, result, entry)
-        for kind in list_brain_figures(model):
-            name = model.names.figure(result.contrast.label, entry.label, kind)
-            if kind == "ortho":
-                yield Figure(name, "draw_ortho", (surviving, statistic), {**scale, **slices})
-            else:
-                yield Figure(name, "draw_glass_brain", (surviving,), {**scale, "signed": test != "F"})
+        found = entry.inference
+        groups.setdefault(found.survives.tobytes() + found.clusters.labels.tobytes(), []).append(entry)
+    return list(groups.values())
+
+
+def _list_result_figures(
+    writer: ModelWriter,
+    result: ContrastResult,
+    alike: Sequence[InferenceResult],
+    statistic: Nifti1Image,
+    scale: dict[str, Any],
+    slices: dict[str, Any],
+) -> Iterator[Figure]:
+    model, first = writer.model, alike[0]
+    surviving = _keep_survivors(writer, result, first)
+    for kind in list_result_figures(model, first):
+        arguments: tuple[Any, ...]
+        options: dict[str, Any]
+        name, *also = (model.names.figure(result.contrast.label, entry.label, kind) for entry in alike)
+        if kind == "ortho":
+            arguments, options = (surviving, statistic), {**scale, **slices}
+        elif kind == "glassbrain":
+            arguments, options = (surviving,), {**scale, "signed": result.contrast.test != "F"}
+        elif kind == "surface":
+            arguments, options = (surviving, statistic), scale
+        else:
+            clusters = writer.make_image(first.inference.clusters.labels)
+            arguments = (clusters, statistic, _title_clusters(writer, result, first))
+            options = {**scale, "template": model.is_in_mni_space}
+        yield Figure(name, RESULT_FIGURES[kind], arguments, options, tuple(also))
+
+
+def _title_clusters(writer: ModelWriter, result: ContrastResult, entry: InferenceResult) -> list[figures.ClusterPanel]:
+    """Describe the largest clusters of a correction, of either sign, in the order of their ids."""
+    model, found = writer.model, entry.inference.clusters
+    largest = np.sort(np.argsort(-found.n_voxels, kind="stable")[:MOST_CLUSTERS_SHOWN])
+    peaks = found.peak[largest]
+    places = to_millimetres(peaks, model)
+    regions = next(iter(label_voxels(model, peaks).values()), [None] * len(peaks))
+    panels = []
+    for cluster, peak, place, region in zip(largest, peaks, places, regions, strict=True):
+        n_voxels, value = int(found.n_voxels[cluster]), result.statistic.value[peak]
+        volume = n_voxels * model.voxels.grid.voxel_volume
+        where = f"{', '.join(f'{part:.0f}' for part in place)} mm"
+        title = f"cluster {cluster + 1}: {n_voxels:,} voxels, {volume:,.0f} mm³"
+        peak_line = f"{result.contrast.test} = {value:.2f} at {where}{f', {region}' if region else ''}"
+        x, y, z = map(float, place)
+        panels.append(figures.ClusterPanel(f"{title}\n{peak_line}", int(cluster) + 1, (x, y, z)))
+    return panels
 
 
 def _keep_survivors(writer: ModelWriter, result: ContrastResult, entry: InferenceResult | None) -> Nifti1Image:
@@ -249,8 +317,8 @@ def draw_pairs(staging: Staging, pairs: Sequence[Pair], painters: Painters) -> N
     painters : Painters
     """
     wanted = [figure for pair in pairs for figure in _list_pair_figures(pair)]
-    for figure, content in painters.draw(wanted):
-        staging.write_bytes(figure.name, content)
+    for figure, picture in painters.draw(wanted):
+        staging.write_bytes(figure.name, picture.png)
 
 
 def _list_pair_figures(pair: Pair) -> Iterator[Figure]:

@@ -147,7 +147,7 @@ class ModelNames:
         return f"figures/{self._prefix()}{kind}.png"
 
     def contrast_figure(self, contrast: str, kind: str) -> str:
-        """Return the name of a figure of a contrast (``mosaic``, ``effects``, ``null``, ``qq``)."""
+        """Return the name of a figure of a contrast (``mosaic``, ``surface``, ``effects``, ``null``, ``qq``)."""
         return f"figures/{self._contrast(contrast)}{kind}.png"
 
     def comparison_figure(self, contrast: str, other_node: str) -> str:
@@ -155,10 +155,15 @@ class ModelNames:
         return f"figures/{self._contrast(contrast)}desc-{to_label(other_node)}_comparison.png"
 
     def figure(self, contrast: str, desc: str, kind: str) -> str:
-        """Return the name of a figure of one result (``ortho``, ``glassbrain``)."""
+        """Return the name of a figure of one result (``ortho``, ``glassbrain``, ``surface``, ``clusters``)."""
         return f"figures/{self._contrast(contrast)}desc-{desc}_{kind}.png"
 
 
 def sidecar_name(name: str) -> str:
     """Return the name of the JSON file beside a map or table."""
     return re.sub(r"\.(nii\.gz|tsv)$", "", name) + ".json"
+
+
+def vector_name(name: str) -> str:
+    """Return the name of the SVG file beside a figure's PNG file."""
+    return name.removesuffix(".png") + ".svg"

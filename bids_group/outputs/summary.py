@@ -25,7 +25,6 @@ from bids_group.outputs.results import (
 from bids_group.outputs.sidecars import describe_conjoined, describe_mask_rule, none_if_nan
 from bids_group.outputs.tables import MISSING, find_peak, label_voxels, to_millimetres
 
-BRAIN_FIGURES = ("ortho", "glassbrain")
 WEIGHT_DECIMALS = 9  # what rounding leaves of sums that are equal
 
 
@@ -200,7 +199,7 @@ def _summarise_inference(model: ModelResult, result: ContrastResult, entry: Infe
         "Clusters": len(found.clusters.peak),
         "Peak": _summarise_peak(model, result, entry),
         "Files": name_inference_files(names, result, entry),
-        "Figures": {kind: names.figure(label, entry.label, kind) for kind in list_brain_figures(model)},
+        "Figures": {kind: names.figure(label, entry.label, kind) for kind in list_result_figures(model, entry)},
     }
 
 
@@ -227,9 +226,15 @@ def _list_fwhm(result: ContrastResult) -> list[float | None] | None:
     )
 
 
-def list_brain_figures(model: ModelResult) -> tuple[str, ...]:
-    """Return the kinds of brain figures of each result; a glass brain has the shape of MNI space."""
-    return BRAIN_FIGURES if model.is_in_mni_space else BRAIN_FIGURES[:1]
+def list_result_figures(model: ModelResult, entry: InferenceResult) -> tuple[str, ...]:
+    """Return the kinds of figures of one correction; the glass brain and the cortex have the shape of MNI space."""
+    has_survivors = len(entry.inference.clusters.peak) > 0
+    return (
+        "ortho",
+        *(("glassbrain",) if model.is_in_mni_space else ()),
+        *(("surface",) if model.is_in_mni_space and has_survivors else ()),
+        *(("clusters",) if has_survivors else ()),
+    )
 
 
 def list_input_figures(model: ModelResult) -> tuple[str, ...]:
@@ -253,6 +258,7 @@ def list_contrast_figures(model: ModelResult, result: ContrastResult) -> tuple[s
     """Return the kinds of figures of a contrast that are of no single correction."""
     return (
         "mosaic",
+        *(("surface",) if model.is_in_mni_space else ()),
         *(("effects",) if has_peak_panels(model, result) else ()),
         *(("null",) if list_null_distributions(result) else ()),
         *(("qq",) if not result.conjoined else ()),

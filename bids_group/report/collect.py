@@ -26,7 +26,8 @@ from PIL import Image
 from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import naming
 
-PICTURE_QUALITY, PICTURE_EFFORT = 90, 2  # of WebP: nothing to be seen of the loss, in a hundredth of a second
+PICTURE_QUALITY, PICTURE_EFFORT = 80, 2  # of WebP: little to be seen of the loss, in a hundredth of a second
+HEAVY_FIGURE = "clusters"  # stands in the page once for a contrast; the files hold those of the other corrections
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 FIGURE_COLUMN = "figure"  # of comparisons.tsv
 INCLUDED_COLUMN = "included"  # of inputs.tsv
@@ -44,9 +45,13 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoredFigure:
-    """A PNG file, and its picture ready to stand inside the report; width and height in pixels."""
+    """A PNG file, and its picture ready to stand inside the report; width and height in pixels.
+
+    The `vector` is the SVG file beside it; None where there is none.
+    """
 
     file: StoredFile
+    vector: StoredFile | None
     data_uri: str
     width: int
     height: int
@@ -345,7 +350,8 @@ class _Folder:
         if not data.startswith(PNG_SIGNATURE):
             raise DataError(f"{path} is not a PNG file; run the analysis again to rewrite it")
         width, height = struct.unpack(">II", data[16:24])  # of the IHDR chunk, which always comes first
-        return StoredFigure(self.refer(name), _embed(path, data), width, height)
+        (vector,) = self.refer_existing(naming.vector_name(name)) or (None,)
+        return StoredFigure(self.refer(name), vector, _embed(path, data), width, height)
 
     def read_figures(self, names: Mapping[str, str | None]) -> dict[str, StoredFigure]:
         return {kind: self.read_figure(name) for kind, name in names.items() if name is not None}
@@ -494,14 +500,18 @@ def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRec
         maps=folder.refer_all(record["Maps"]),
         headline=record.get("Headline"),
         figures=folder.read_figures(record.get("Figures", {})),
-        inferences=tuple(_collect_inference(folder, inference) for inference in record["Inferences"]),
+        inferences=tuple(
+            _collect_inference(folder, inference, is_headline=inference["Label"] == record.get("Headline"))
+            for inference in record["Inferences"]
+        ),
         conjoined=tuple(record.get("Conjoined", ())),
     )
 
 
-def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceRecord:
-    files = record["Files"]
-    peak = record["Peak"]
+def _collect_inference(folder: _Folder, record: Mapping[str, Any], *, is_headline: bool) -> InferenceRecord:
+    files, peak, figures = record["Files"], record["Peak"], dict(record["Figures"])
+    if not is_headline and HEAVY_FIGURE in figures:
+        files = {**files, "panels": figures.pop(HEAVY_FIGURE)}
     return InferenceRecord(
         label=record["Label"],
         correction=record["Correction"],
@@ -522,7 +532,7 @@ def _collect_inference(folder: _Folder, record: Mapping[str, Any]) -> InferenceR
         n_clusters=record["Clusters"],
         peak=None if peak is None else Peak(peak["Value"], tuple(peak["Xyz"]), peak["Labels"]),
         files=folder.refer_all(files),
-        figures=folder.read_figures(record["Figures"]),
+        figures=folder.read_figures(figures),
         clusters=folder.read_table(files["clusters"]) if files.get("clusters") else None,
         conjoined=tuple(record.get("ConjoinedThresholds", ())),
     )

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,11 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_group.cortex import find_packaged
 from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import naming
 from bids_group.report.collect import ContrastRecord, ModelRecord, RunRecord
+from bids_group.report.surface import pack_cortex
 
 MOST_CHARACTERS = 6_000_000  # of all maps: with the figures of as many contrasts, the page stays below 15 MB
 VALUE_STEP = 0.01  # as many decimals as the report shows
@@ -47,10 +48,16 @@ class Viewers:
     scenes : Mapping of str to Mapping
         By the link to a contrast's statistic: its grid, its colours and the ids of its arrays. Contrasts whose maps
         would have made the page too large are left out.
+    cortex : str or None
+        The packed mesh of the cortex; None where no scene is in MNI space.
+    cortex_facts : Mapping of str to float
+        What surface.js must know of it.
     """
 
     blobs: Mapping[str, str]
     scenes: Mapping[str, Mapping[str, Any]]
+    cortex: str | None
+    cortex_facts: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,10 @@ class _Space:
     factor: int
 
 
+def _pack(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content)).decode("ascii")
+
+
 class _Blobs:
     """Packed arrays, each kept once."""
 
@@ -73,7 +84,7 @@ class _Blobs:
 
     def keep(self, content: bytes) -> str:
         """Pack bytes, unless the same stand there already, and return the id of their element."""
-        text = base64.b64encode(zlib.compress(content)).decode("ascii")
+        text = _pack(content)
         return self.ids.setdefault(text, f"blob--{len(self.ids)}")
 
     @property
@@ -114,7 +125,12 @@ def pack_viewers(output_dir: Path, run: RunRecord, *, most_characters: int = MOS
                 blobs.ids = before
             else:
                 scenes[contrast.maps[contrast.test].href] = scene
-    return Viewers({name: text for text, name in blobs.ids.items()}, scenes)
+    texts = {name: text for text, name in blobs.ids.items()}
+    if not any(scene["isTemplate"] for scene in scenes.values()):
+        return Viewers(texts, scenes, None, {})
+    mesh = pack_cortex()
+    facts = {"vertices": mesh.n_vertices, "triangles": mesh.n_triangles, "depths": mesh.n_depths, "step": mesh.step}
+    return Viewers(texts, scenes, _pack(mesh.content), facts)
 
 
 def _list_models(output_dir: Path, run: RunRecord) -> Iterator[tuple[Path, ModelRecord]]:
@@ -149,7 +165,7 @@ def _read_image(path: Path) -> Any:
 @lru_cache(maxsize=4)  # the models of a run mostly share one grid
 def _sample_template(shape: tuple[int, ...], affine: tuple[tuple[float, ...], ...], factor: int) -> bytes:
     """Return the MNI152 template in the grid of the maps, each edge of a voxel divided by `factor`."""
-    template = _read_image(_find_template())
+    template = _read_image(find_packaged(TEMPLATE))
     greys = np.asarray(template.dataobj, np.float32)
     finer = np.diag([1 / factor] * 3 + [1.0])
     finer[:3, 3] = (1 / factor - 1) / 2  # the first of the small voxels lies in the corner of the first large one
@@ -162,16 +178,6 @@ def _sample_template(shape: tuple[int, ...], affine: tuple[tuple[float, ...], ..
         order=1,
     )
     return _encode_greys(values)
-
-
-def _find_template() -> Path:
-    """Return the MNI152 template of 1 mm that is installed with nilearn, whose import would take seconds."""
-    spec = find_spec("nilearn")
-    for location in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(location, TEMPLATE)
-        if path.is_file():
-            return path
-    raise MissingInputError(f"nilearn, whose {TEMPLATE} the viewer shows, is not installed; install it")
 
 
 def _encode_greys(values: NDArray[Any]) -> bytes:

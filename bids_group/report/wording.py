@@ -47,6 +47,7 @@ MAP_WORDS = {
     "i2": "its share of the variance",
 }
 FILE_WORDS = {
+    "panels": "cuts through the largest clusters",
     "map": "surviving statistic",
     "logp": "-log10 corrected p",
     "dseg": "cluster ids",

@@ -4,12 +4,15 @@ import base64
 import io
 import re
 
+import nibabel as nib
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from scipy import ndimage
 
-from tests.browser.conftest import VOXEL_MM
+from bids_group.cortex import load_cortex, project_to_cortex
+from tests.browser.conftest import BLOB_RADIUS_MM, VOXEL_MM
 
 T_CONTRAST = "model--anova--contrast--AMinusB"
 F_CONTRAST = "model--anova--contrast--omnibus"
@@ -79,7 +82,7 @@ def read_rows(table):
 def test_nothing_is_unpacked_before_a_viewer_is_opened(page):
     assert page.evaluate("unpacked.size") == 0
     open_viewer(page)
-    assert page.evaluate("unpacked.size") == 3  # the mask, the values, the template
+    assert page.evaluate("unpacked.size") == 4  # the mask, the values, the template, the cortex
 
 
 @pytest.mark.parametrize("contrast", [T_CONTRAST, F_CONTRAST])
@@ -204,6 +207,110 @@ def test_a_click_moves_the_crosshair_there(page):
     assert x == pytest.approx(-75 + 0.25 * 156, abs=VOXEL_MM)  # of a grid from -75 to 81 mm
     assert y == pytest.approx(77 - 0.25 * 192, abs=VOXEL_MM)  # and from -115 to 77 mm
     assert z == depth
+
+
+def find_cortex(viewer):
+    return viewer.locator(".cortex")
+
+
+def read_cortex(viewer):
+    """Return the pixels of the cortex, shape (height, width, 4)."""
+    encoded = find_cortex(viewer).evaluate("canvas => canvas.toDataURL('image/png').split(',')[1]")
+    return np.array(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA")).astype(int)
+
+
+def count_red_and_blue(pixels):
+    red, green, blue, opacity = np.moveaxis(pixels, -1, 0)
+    is_ring = (green > red + 20) & (green > blue + 20)  # the crosshair's
+    is_coloured = (opacity > 0) & find_colour(pixels[..., :3]) & ~is_ring
+    is_red = red > blue
+    return int((is_coloured & is_red).sum()), int((is_coloured & ~is_red).sum())
+
+
+def test_the_cortex_shows_sulci_and_what_survives_in_its_hemisphere(page):
+    viewer = open_viewer(page)
+    viewer.locator(".map").select_option("bonferroni")
+    viewer.locator("[data-view=below]").click()
+    found = {}
+    for name in ("left", "right", "both"):
+        viewer.locator("label", has_text=re.compile(rf"^\s*{name}\s*$")).click()
+        pixels = read_cortex(viewer)
+        assert (pixels[..., 3] > 0).mean() > 0.1
+        assert len(np.unique(pixels[pixels[..., 3] > 0], axis=0)) > 100
+        found[name] = count_red_and_blue(pixels)
+    assert found["left"][0] == 0  # what is below, on the right, is positive
+    assert found["right"][0] > 50
+
+
+def test_keys_turn_the_cortex_and_turn_it_back(page):
+    viewer = open_viewer(page)
+    find_cortex(viewer).focus()
+    before = read_cortex(viewer)
+    for keys in (("ArrowRight", "ArrowLeft"), ("ArrowUp", "ArrowDown")):
+        page.keyboard.press(keys[0])
+        assert (read_cortex(viewer) != before).any(axis=-1).mean() > 0.05
+        page.keyboard.press(keys[1])
+        assert (np.abs(read_cortex(viewer) - before).max(axis=-1) > 8).mean() < 0.01
+
+
+def test_dragging_turns_the_cortex_and_leaves_the_crosshair(page):
+    viewer = open_viewer(page)
+    before, place = read_cortex(viewer), read_crosshair(viewer)
+    find_cortex(viewer).scroll_into_view_if_needed()
+    box = find_cortex(viewer).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 80, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert (read_cortex(viewer) != before).any(axis=-1).mean() > 0.05
+    assert read_crosshair(viewer) == place
+
+
+def test_a_click_on_the_cortex_moves_the_crosshair_to_a_voxel_of_the_colour_that_is_there(page):
+    viewer = open_viewer(page)
+    viewer.locator(".map").select_option("bonferroni")
+    viewer.locator("[data-view=below]").click()
+    pixels = read_cortex(viewer)
+    is_red = (pixels[..., 3] > 0) & find_colour(pixels[..., :3]) & (pixels[..., 0] > pixels[..., 2])
+    # Inside the blob, where all neighbours are red.
+    rows, columns = np.nonzero(ndimage.binary_erosion(is_red, iterations=4))
+    assert rows.size
+    row, column = rows[rows.size // 2], columns[rows.size // 2]
+    box = find_cortex(viewer).bounding_box()
+    height, width, _ = pixels.shape
+    find_cortex(viewer).click(position={"x": column / width * box["width"], "y": row / height * box["height"]})
+    assert read_value(viewer) > 0
+    assert "survives bonferroni" in viewer.locator(".value").inner_text()
+    assert np.linalg.norm(np.array(read_crosshair(viewer)) - (42, -52, -16)) < BLOB_RADIUS_MM + VOXEL_MM
+
+
+def test_each_vertex_shows_the_voxel_that_the_figures_show(page, output):
+    open_viewer(page)
+    found = page.evaluate(
+        """async ([id]) => {
+            const viewer = new Viewer(document.getElementById(id));
+            await viewer.load();
+            return Array.from(viewer.surface.voxels, (voxel) => (voxel < 0 ? 0 : viewer.values[voxel]));
+        }""",
+        [f"{T_CONTRAST}--viewer"],
+    )
+    (path,) = (output / "node-anova").glob("*contrast-AMinusB_stat-t_statmap.nii.gz")
+    image = nib.load(path)
+    values = image.get_fdata(dtype=np.float32)
+    expected = np.concatenate([project_to_cortex(values, image.affine, one) for one in load_cortex().values()])
+    # Coordinates are rounded to 0.01 mm, so that a vertex at the border of two voxels may show the other.
+    assert (np.abs(np.array(found) - expected) < 0.01).mean() > 0.995
+
+
+def test_the_slider_hides_what_is_weaker_on_the_cortex_too(page):
+    viewer = open_viewer(page)
+    counts = []
+    for cutoff in (0, 2, 4, 30):
+        set_slider(viewer, cutoff)
+        counts.append(sum(count_red_and_blue(read_cortex(viewer))))
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 1000
+    assert counts[-1] < 20  # of the ring's rim
 
 
 def test_headers_sort_their_tables(page):

@@ -313,7 +313,9 @@ def test_mask_on_another_grid_ends_with_65_and_shows_both(fail, study):
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_signal_during_a_run_ends_with_its_code_and_leaves_nothing_behind(study, sent, code):
-    entries = [{"Correction": "none", "Name": f"n{i}"} for i in range(N_FIGURES_SLOW)]
+    # Corrections that left the same voxels would share their figures.
+    alphas = [(i + 1) / (N_FIGURES_SLOW + 1) for i in range(N_FIGURES_SLOW)]
+    entries = [{"Correction": "none", "Name": f"n{i}", "Alpha": alpha} for i, alpha in enumerate(alphas)]
     spec = study.write_spec(builders.make_spec(settings={"Inference": entries}))
     before = studies.list_files(study.root)
     start = "import sys; from bids_group.cli import main; sys.exit(main(sys.argv[1:]))"

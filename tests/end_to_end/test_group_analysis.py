@@ -457,6 +457,12 @@ def test_figures_are_there_for_the_design_the_weights_and_every_result(one_sampl
     expected |= {f"{PREFIX}contrast-{c}_{kind}.png" for c in "AB" for kind in ("mosaic", "qq")}
     expected.add(f"{PREFIX}contrast-A_effects.png")  # nothing survives in B
     expected |= {f"{PREFIX}contrast-{c}_desc-{correction}_ortho.png" for c, correction in MEAN_RESULTS}
+    results = read_table(one_sample[1] / "node-mean" / "results.tsv")
+    survived = results[results["n_clusters"].astype(int) > 0]
+    assert set(survived["contrast"]) == {"A"}
+    expected |= {f"{PREFIX}contrast-A_desc-{correction}_clusters.png" for correction in survived["correction"]}
+    plots = ("design.png", "contrasts.png", "quality.png", "effects.png", "qq.png")
+    expected |= {name.replace(".png", ".svg") for name in expected if name.endswith(plots)}
     assert figures == expected
 
 

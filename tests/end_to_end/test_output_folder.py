@@ -180,15 +180,15 @@ def test_participant_label_takes_subjects_with_or_without_prefix_and_the_others_
     assert read_values(output / T_MAP)[3, 3, 1] == pytest.approx(t, rel=1e-5)
 
 
-def test_glass_brain_is_drawn_of_maps_in_mni_space_only(finished, tmp_path):
+def test_glass_brain_and_cortex_are_drawn_of_maps_in_mni_space_only(finished, tmp_path):
     root = tmp_path / "mni"
     maps = builders.make_maps(contrasts=("A",), effects={"A": 2.0})
     builders.write_derivative(root, maps)
     spec = builders.write_spec(tmp_path / "spec.json", builders.make_spec(settings=SETTINGS))
     assert main([str(root / "firstlevel"), str(tmp_path / "out"), "group", "-m", str(spec)]) == 0
     drawn = {path.name.rpartition("_")[2] for path in (tmp_path / "out").rglob("*desc-uncorrected*.png")}
-    assert drawn == {"ortho.png", "glassbrain.png"}
-    assert not list(finished[1].rglob("*glassbrain*"))
+    assert drawn == {"ortho.png", "glassbrain.png", "surface.png", "clusters.png"}
+    assert not [*finished[1].rglob("*glassbrain*"), *finished[1].rglob("*surface*")]
 
 
 # The dataset

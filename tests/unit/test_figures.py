@@ -1,6 +1,8 @@
-"""Figures are small, legible PNG files that depend on their data alone."""
+"""Figures are small, legible files that depend on their data alone."""
 
 import io
+import re
+from xml.etree import ElementTree
 
 import matplotlib.image
 import matplotlib.pyplot as plt
@@ -8,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from nibabel.nifti1 import Nifti1Image
+from scipy import ndimage
 
 from bids_group.outputs import figures
 from bids_group.outputs.figures.matrices import _average_blocks
@@ -94,6 +97,13 @@ def draw_plots():
     }  # fmt: skip
 
 
+def draw_clusters(survivors, statistic, *, template):
+    labels, _ = ndimage.label(survivors.get_fdata() != 0)
+    panels = [figures.ClusterPanel(f"cluster {i}\nsomewhere", i, (39.0, -46.0, -18.0)) for i in (1, 2, 3)]
+    image = Nifti1Image(labels.astype(np.int32), AFFINE)
+    return figures.draw_clusters(image, statistic, panels, colour_limit=8.0, unit="t", template=template)
+
+
 def draw_all():
     statistic = make_statistic()
     survivors, nothing = keep(statistic, 3.4), keep(statistic, np.inf)
@@ -107,6 +117,11 @@ def draw_all():
         "ortho without template": figures.draw_ortho(survivors, statistic, **CUT, unit="z", template=False),
         "ortho of nothing": figures.draw_ortho(nothing, statistic, **CUT, unit="t", template=True),
         "ortho of zeros": figures.draw_ortho(nothing, nothing, **CUT, unit="t", template=False),
+        "clusters": draw_clusters(survivors, statistic, template=True),
+        "clusters without template": draw_clusters(survivors, statistic, template=False),
+        "surface": figures.draw_surface(survivors, statistic, colour_limit=8.0, unit="t"),
+        "surface of F": figures.draw_surface(keep(squared, 12), squared, colour_limit=30.0, unit="F"),
+        "surface of zeros": figures.draw_surface(nothing, nothing, colour_limit=8.0, unit="t"),
         "glass": figures.draw_glass_brain(survivors, colour_limit=8.0, unit="t", signed=True),
         "glass of nothing": figures.draw_glass_brain(nothing, colour_limit=8.0, unit="F", signed=False),
         "mask": figures.draw_mask(Nifti1Image((statistic.get_fdata() != 0).astype(np.uint8), AFFINE), statistic),
@@ -122,8 +137,13 @@ def draw_all():
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def pictures():
     return draw_all()
+
+
+@pytest.fixture(scope="module")
+def drawn(pictures):
+    return {name: picture.png for name, picture in pictures.items()}
 
 
 def read(png):
@@ -138,8 +158,21 @@ def test_every_figure_is_a_small_png_without_a_maker(drawn):
         assert b"matplotlib" not in png, name
 
 
-def test_the_same_data_give_the_same_bytes(drawn):
-    assert draw_all() == drawn
+def test_plots_and_matrices_have_an_svg_that_names_neither_maker_nor_time_and_brains_have_none(pictures):
+    brains = {"ortho", "glass", "mask", "mosaic", "spread", "coverage", "subjects", "clusters", "surface"}
+    for name, picture in pictures.items():
+        if name.split()[0] in brains:
+            assert picture.svg is None, name
+            continue
+        assert re.findall(r"(?i)creator|matplotlib v|matplotlib\.org|<dc:date|<script", picture.svg.decode()) == [], (
+            name
+        )
+        assert ElementTree.fromstring(picture.svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(picture.svg) < LARGEST_BYTES, name
+
+
+def test_the_same_data_give_the_same_bytes(pictures):
+    assert draw_all() == pictures
 
 
 def test_no_figure_stays_open_in_pyplot(drawn):
@@ -196,7 +229,7 @@ def test_blocks_of_a_large_matrix_are_averaged_so_that_its_mean_stays():
 
 def test_the_design_shows_each_row_as_its_own_shade():
     design = pd.DataFrame({"a": [0.0, 1.0]})
-    pixels = read(figures.draw_design_matrix(design)).mean(axis=2)
+    pixels = read(figures.draw_design_matrix(design).png).mean(axis=2)
     column = pixels[:, pixels.shape[1] * 2 // 3]
     assert (column < 0.4).sum() > 20
     assert column[-10:].min() < column[len(column) // 2 - 5]
@@ -248,7 +281,7 @@ def test_an_observation_far_beyond_the_null_is_an_arrow_at_the_edge(drawn):
         pixels = read(png)
         return np.abs(pixels - np.array([213, 94, 0]) / 255).max(axis=2) < 0.05
 
-    near, far = find_orange(figures.draw_null([make_null(4.0)])), find_orange(figures.draw_null([make_null(40.0)]))
+    near, far = (find_orange(figures.draw_null([make_null(height)]).png) for height in (4.0, 40.0))
     assert near.sum(axis=0).max() > 100  # a line from top to bottom
     assert far.sum(axis=0).max() < 30
     assert far.any()

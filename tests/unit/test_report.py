@@ -82,9 +82,11 @@ def draw_pictures():
 
 
 def write_pictures(folder, names):
-    for kind, png in draw_pictures().items():
+    for kind, picture in draw_pictures().items():
         name = names.design_figure(kind) if kind in ("design", "contrasts") else f"figures/{kind}.png"
-        (folder / name).write_bytes(png)
+        (folder / name).write_bytes(picture.png)
+        if picture.svg is not None:
+            (folder / naming.vector_name(name)).write_bytes(picture.svg)
 
 
 def write_maps(folder, model):

@@ -6,6 +6,7 @@ them apart.
 """
 
 import io
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ PAGE_WIDTH_INCHES = 7.4
 FONT_SIZE = 8.0
 SMALL_FONT_SIZE = 6.0
 LONGEST_LABEL = 28
+SALT = "bids_group"  # of the ids in SVG files
 
 SIGNED_COLOURS = "RdBu_r"
 UNSIGNED_COLOURS = "YlOrRd"
@@ -43,11 +45,43 @@ def make_figure(size: tuple[float, float], *, layout: Literal["constrained"] | N
     return figure
 
 
-def encode(figure: Any) -> bytes:
+@dataclass(frozen=True)
+class Picture:
+    """A figure as files.
+
+    Attributes
+    ----------
+    png : bytes
+    svg : bytes or None
+        The same in lines and letters; None of brains, which consist of pixels.
+    """
+
+    png: bytes
+    svg: bytes | None = None
+
+
+def encode(figure: Any) -> Picture:
     """Return a figure as a PNG file that does not name its maker, and empty it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    picture = Picture(_save(figure, "png", {"Software": None}))
     figure.clear()
+    return picture
+
+
+def encode_lines(figure: Any) -> Picture:
+    """Return a figure as a PNG and an SVG file that name neither maker nor time, and empty it."""
+    from matplotlib import rc_context
+
+    png = _save(figure, "png", {"Software": None})
+    figure.set_layout_engine("none")  # to lay it out again would take as long as to draw it
+    with rc_context({"svg.hashsalt": SALT}):  # else the ids in it are random
+        svg = _save(figure, "svg", dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    figure.clear()
+    return Picture(png, svg)
+
+
+def _save(figure: Any, kind: Literal["png", "svg"], metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -60,6 +94,44 @@ def shorten(label: object) -> str:
 def read_values(image: Nifti1Image) -> NDArray[np.float32]:
     """Return the values of an image, 0 where they are not finite numbers."""
     return np.nan_to_num(image.get_fdata(dtype=np.float32, caching="unchanged"))
+
+
+def add_bar(
+    figure: Any,
+    box: tuple[float, float, float, float],
+    colours: str,
+    limits: tuple[float, float],
+    name: str,
+    *,
+    whole: bool = False,
+) -> None:
+    """Draw an upright colour bar.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    box : tuple of 4 float
+        Left, bottom, width and height, as shares of the figure.
+    colours : str
+        The colour map.
+    limits : tuple of 2 float
+        Where it starts and ends.
+    name : str
+    whole : bool
+        Whether only whole numbers are written beside it.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    drawn = figure.colorbar(
+        ScalarMappable(Normalize(*limits), colours),
+        cax=figure.add_axes(box),
+        ticks=MaxNLocator(nbins=5, integer=whole),
+    )
+    drawn.ax.tick_params(labelsize=SMALL_FONT_SIZE + 1)
+    drawn.set_label(name, fontsize=SMALL_FONT_SIZE + 1, labelpad=2)
+    drawn.outline.set_linewidth(0.5)
 
 
 def trim_axes(axes: Any) -> None:

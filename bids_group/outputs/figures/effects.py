@@ -12,7 +12,8 @@ from bids_group.outputs.figures.canvas import (
     GROUP_COLOURS,
     PAGE_WIDTH_INCHES,
     SMALL_FONT_SIZE,
-    encode,
+    Picture,
+    encode_lines,
     make_figure,
     shorten,
     trim_axes,
@@ -76,7 +77,7 @@ class SlopePanel:
     half_width: float
 
 
-def draw_cells(panels: Sequence[CellPanel], *, is_adjusted: bool = False) -> bytes:
+def draw_cells(panels: Sequence[CellPanel], *, is_adjusted: bool = False) -> Picture:
     """Draw the values of all subjects at some peaks by group and condition, with means and intervals.
 
     Dots of one subject are not joined; they are spread sideways in the order of the subjects.
@@ -90,8 +91,7 @@ def draw_cells(panels: Sequence[CellPanel], *, is_adjusted: bool = False) -> byt
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     first = panels[0]
     ticks = first.conditions if len(first.conditions) > 1 else first.groups
@@ -110,10 +110,10 @@ def draw_cells(panels: Sequence[CellPanel], *, is_adjusted: bool = False) -> byt
     if has_legend:
         handles, labels = places[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=FONT_SIZE, frameon=False)
-    return encode(figure)
+    return encode_lines(figure)
 
 
-def draw_slopes(panels: Sequence[SlopePanel], *, name: str) -> bytes:
+def draw_slopes(panels: Sequence[SlopePanel], *, name: str) -> Picture:
     """Draw the values of all subjects at some peaks against a regressor, with the line of the model and its interval.
 
     Parameters
@@ -124,8 +124,7 @@ def draw_slopes(panels: Sequence[SlopePanel], *, name: str) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     per_row = min(len(panels), 3)
     figure, places = _make_panels(len(panels), per_row, NAME_INCHES, "adjusted effect")
@@ -137,7 +136,7 @@ def draw_slopes(panels: Sequence[SlopePanel], *, name: str) -> bytes:
         axes.scatter(panel.x, panel.y, s=2 * DOT_AREA, color="0.3", linewidths=0)
         axes.set_xlabel(f"{shorten(name)}, adjusted", fontsize=FONT_SIZE)
         _finish_panel(axes, panel.title)
-    return encode(figure)
+    return encode_lines(figure)
 
 
 def _make_panels(n_panels: int, per_row: int, names_inches: float, name: str) -> tuple[Any, list[Any]]:

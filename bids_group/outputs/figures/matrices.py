@@ -11,7 +11,8 @@ from bids_group.outputs.figures.canvas import (
     NEUTRAL_COLOURS,
     SIGNED_COLOURS,
     SMALL_FONT_SIZE,
-    encode,
+    Picture,
+    encode_lines,
     make_figure,
     shorten,
 )
@@ -33,7 +34,7 @@ MOST_CORRELATED_COLUMNS = 16
 MOST_PICTURED_CELLS = 300  # along an axis; more are averaged in blocks
 
 
-def draw_design_matrix(design: pd.DataFrame) -> bytes:
+def draw_design_matrix(design: pd.DataFrame) -> Picture:
     """Draw a design matrix, each column scaled by its largest absolute value.
 
     Columns are labelled while labels stay legible; rows or columns beyond 300 are averaged in blocks.
@@ -45,8 +46,7 @@ def draw_design_matrix(design: pd.DataFrame) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     values = design.to_numpy(dtype=np.float64)
     largest = np.abs(values).max(axis=0, initial=0.0)
@@ -62,10 +62,10 @@ def draw_design_matrix(design: pd.DataFrame) -> bytes:
     _label_columns(axes, design.columns)
     axes.set_ylabel(f"{rows:,} maps (rows)")
     axes.set_yticks([])
-    return encode(figure)
+    return encode_lines(figure)
 
 
-def draw_contrast_weights(weights: pd.DataFrame) -> bytes:
+def draw_contrast_weights(weights: pd.DataFrame) -> Picture:
     """Draw the weights of all contrasts, red above and blue below zero.
 
     Parameters
@@ -75,8 +75,7 @@ def draw_contrast_weights(weights: pd.DataFrame) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     values = weights.to_numpy(dtype=np.float64)
     largest = float(np.abs(values).max(initial=0.0)) or 1.0
@@ -91,10 +90,10 @@ def draw_contrast_weights(weights: pd.DataFrame) -> bytes:
     _label_contrasts(axes, weights.index)
     if columns <= MOST_NUMBERED_COLUMNS and rows <= MOST_LABELLED_ROWS:
         _write_weights(axes, values / largest, values)
-    return encode(figure)
+    return encode_lines(figure)
 
 
-def draw_correlation(design: pd.DataFrame) -> bytes:
+def draw_correlation(design: pd.DataFrame) -> Picture:
     """Draw the correlations between the columns of a design, red above and blue below zero.
 
     Columns are labelled, and correlations written, while that stays legible.
@@ -106,8 +105,7 @@ def draw_correlation(design: pd.DataFrame) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     values = np.atleast_2d(np.corrcoef(design.to_numpy(dtype=np.float64), rowvar=False))
     n_columns = len(values)
@@ -128,7 +126,7 @@ def draw_correlation(design: pd.DataFrame) -> bytes:
         bar.ax.set_ylim(-1, 1)
         bar.ax.tick_params(labelsize=FONT_SIZE)
         bar.set_label("correlation", fontsize=FONT_SIZE)
-    return encode(figure)
+    return encode_lines(figure)
 
 
 def _make_matrix_axes(shape: tuple[int, ...], row_inches: float) -> tuple[Any, Any]:

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bids_group.outputs.figures.canvas import FONT_SIZE, SMALL_FONT_SIZE, encode, make_figure, shorten, trim_axes
+from bids_group.outputs.figures.canvas import (
+    FONT_SIZE,
+    SMALL_FONT_SIZE,
+    Picture,
+    encode_lines,
+    make_figure,
+    shorten,
+    trim_axes,
+)
 
 # One strip for each measure of the inputs, a dot for each map: smaller ones where there are many.
 QUALITY_WIDTH_INCHES = 7.4
@@ -54,7 +62,7 @@ class NullPanel:
 ORDINARY_COLOUR, ODD_COLOUR = "#4d4d4d", "#b2182b"  # told apart by shape as well
 
 
-def draw_quality(measures: pd.DataFrame, labels: Sequence[str | None]) -> bytes:
+def draw_quality(measures: pd.DataFrame, labels: Sequence[str | None]) -> Picture:
     """Draw measures of each map one above the other, the maps from left to right, odd ones marked and named.
 
     Parameters
@@ -66,8 +74,7 @@ def draw_quality(measures: pd.DataFrame, labels: Sequence[str | None]) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     known = [name for name in measures if measures[name].notna().any()]
     rows = np.arange(len(measures))
@@ -87,10 +94,10 @@ def draw_quality(measures: pd.DataFrame, labels: Sequence[str | None]) -> bytes:
     strips[-1].set_xlabel(f"{len(rows):,} maps, in the order of the design's rows", fontsize=FONT_SIZE)
     strips[-1].set_xlim(-1, len(rows))
     _label_odd_maps(strips[0], labels)
-    return encode(figure)
+    return encode_lines(figure)
 
 
-def draw_null(panels: Sequence[NullPanel]) -> bytes:
+def draw_null(panels: Sequence[NullPanel]) -> Picture:
     """Draw null distributions of maxima, with what was observed and what it must exceed.
 
     Parameters
@@ -99,8 +106,7 @@ def draw_null(panels: Sequence[NullPanel]) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     n_columns = min(len(panels), PANELS_PER_ROW)
     n_rows = -(-len(panels) // PANELS_PER_ROW)
@@ -112,7 +118,7 @@ def draw_null(panels: Sequence[NullPanel]) -> bytes:
         axes.set_axis_off()
     for axes in places[::n_columns]:
         axes.set_ylabel("rearrangements", fontsize=FONT_SIZE)
-    return encode(figure)
+    return encode_lines(figure)
 
 
 def _draw_null_panel(axes: Any, panel: NullPanel) -> None:
@@ -147,7 +153,7 @@ def _mark_observed(axes: Any, observed: float, limit: float, label: str) -> None
     axes.annotate("", (1.0, 0.5), xytext=(0.78, 0.5), xycoords="axes fraction", arrowprops=arrow)
 
 
-def draw_qq(log10_p: NDArray[np.float64]) -> bytes:
+def draw_qq(log10_p: NDArray[np.float64]) -> Picture:
     """Draw the uncorrected p of all voxels against those that chance would give, both as ``-log10 p``.
 
     The i-th smallest of n p is expected at ``(i - 1/2) / n``.
@@ -159,8 +165,7 @@ def draw_qq(log10_p: NDArray[np.float64]) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     observed = np.sort(log10_p)[::-1]
     n = len(observed)
@@ -176,7 +181,7 @@ def draw_qq(log10_p: NDArray[np.float64]) -> bytes:
     axes.set_xlabel(r"expected by chance, $-\log_{10}\,p$", fontsize=FONT_SIZE)
     axes.set_ylabel(r"observed, $-\log_{10}\,p$ (uncorrected)", fontsize=FONT_SIZE)
     trim_axes(axes)
-    return encode(figure)
+    return encode_lines(figure)
 
 
 def _label_odd_maps(axes: Any, labels: Sequence[str | None]) -> None:

@@ -11,6 +11,7 @@ from bids_group.outputs.figures.canvas import (
     PAGE_WIDTH_INCHES,
     SIGNED_COLOURS,
     SMALL_FONT_SIZE,
+    Picture,
     encode,
     make_figure,
     shorten,
@@ -30,7 +31,7 @@ def draw_subjects(
     *,
     voxel_sizes: tuple[float, float, float],
     n_subjects: int,
-) -> bytes:
+) -> Picture:
     """Draw the map of each subject from the left and from above, all on one scale of colours.
 
     Parameters
@@ -46,8 +47,7 @@ def draw_subjects(
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     x, y, z = voxel_sizes
     step = min(voxel_sizes)

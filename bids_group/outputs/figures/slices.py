@@ -2,28 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from bids_group.outputs.figures.brains import MEAN_PERCENTILE, fade, load_template
+from bids_group.outputs.figures.brains import MEAN_PERCENTILE
 from bids_group.outputs.figures.canvas import (
     PAGE_WIDTH_INCHES,
     SIGNED_COLOURS,
     SMALL_FONT_SIZE,
     UNSIGNED_COLOURS,
+    Picture,
+    add_bar,
     encode,
     make_figure,
     read_values,
     shorten,
 )
-
-Floats = NDArray[np.float64]
+from bids_group.outputs.figures.painting import TEMPLATE_HEADROOM, Floats, describe_template, fade, locate, sample
 
 SLICES_PER_ROW = 7
 # Slices go from the lower to the upper of these quantiles of the voxels' heights: beyond there is little to see.
@@ -32,7 +30,6 @@ PIXELS_ALONG_SLICE = 180  # from back to front: as many as a slice has on the pa
 MARGIN = 0.04  # around the brain, of its length
 BAR_INCHES = 0.95  # for the colour bar and its labels
 GAP_INCHES = 0.1
-TEMPLATE_HEADROOM = 1.15  # the brightest tissue stays off white
 PLAIN_GREY = 0.92  # of the search volume where there is no template
 
 
@@ -57,10 +54,7 @@ class _Montage:
     def sample(self, affine: Floats, values: NDArray[Any], *, order: int = 0) -> NDArray[np.float32]:
         """Return all slices of values on a grid as one picture, 0 where the grid has none."""
         heights, y, x = np.ix_(self.heights, self.y[::-1], self.x)
-        inverse = np.linalg.inv(affine)
-        points = np.array([row[0] * x + row[1] * y + row[2] * heights + row[3] for row in inverse[:3]])
-        numbers = values.astype(np.float32, copy=False)
-        slices = ndimage.map_coordinates(numbers, points, order=order, prefilter=False)
+        slices = sample(affine, values, x, y, heights, order=order)
         rows, columns = self.shape
         blank = np.zeros((rows * columns - len(slices), *slices.shape[1:]), dtype=slices.dtype)
         grid = np.concatenate([slices, blank]).reshape(rows, columns, *slices.shape[1:])
@@ -69,7 +63,7 @@ class _Montage:
 
 def draw_mosaic(
     surviving: Nifti1Image, statistic: Nifti1Image, *, colour_limit: float, unit: str, template: bool
-) -> bytes:
+) -> Picture:
     """Draw axial slices: the survivors opaque and outlined, the whole statistic translucent behind them.
 
     Parameters
@@ -87,8 +81,7 @@ def draw_mosaic(
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
 
     References
     ----------
@@ -116,7 +109,7 @@ def draw_pair(
     colour_limit: float,
     signed: bool,
     template: bool,
-) -> bytes:
+) -> Picture:
     """Draw several z maps on one grid below each other, in the same slices and with the same colours.
 
     Parameters
@@ -134,8 +127,7 @@ def draw_pair(
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     covered = np.logical_or.reduce([read_values(statistic) != 0 for _, statistic in pairs])
     montage = _choose_slices(pairs[0][1], covered, n_rows=2, template=template)
@@ -168,7 +160,7 @@ def _draw_statistic(
     """Draw one statistic in the slices of a montage, with its colour bar."""
     values, survives = read_values(statistic), read_values(surviving) != 0
     if template:
-        template_affine, template_values, _ = _describe_template()
+        template_affine, template_values, _ = describe_template()
         tissue = montage.sample(template_affine, template_values, order=1)
         axes.imshow(np.where(tissue > 0, tissue, np.nan), cmap="gray", vmin=0, vmax=TEMPLATE_HEADROOM * tissue.max())
     else:
@@ -182,7 +174,7 @@ def _draw_statistic(
     _add_bar(axes, colours, lowest, colour_limit, name)
 
 
-def draw_spread(mask: Nifti1Image, mean_effect: Nifti1Image, sd: Nifti1Image) -> bytes:
+def draw_spread(mask: Nifti1Image, mean_effect: Nifti1Image, sd: Nifti1Image) -> Picture:
     """Draw axial slices of the mean of the inputs and, below, of their standard deviation.
 
     Parameters
@@ -194,8 +186,7 @@ def draw_spread(mask: Nifti1Image, mean_effect: Nifti1Image, sd: Nifti1Image) ->
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     inside = read_values(mask) != 0
     montage = _choose_slices(mask, inside, n_rows=1)
@@ -212,7 +203,7 @@ def draw_spread(mask: Nifti1Image, mean_effect: Nifti1Image, sd: Nifti1Image) ->
     return encode(figure)
 
 
-def draw_coverage(n_maps: Nifti1Image, *, most: int) -> bytes:
+def draw_coverage(n_maps: Nifti1Image, *, most: int) -> Picture:
     """Draw axial slices of the number of maps that each analysed voxel has.
 
     Parameters
@@ -224,8 +215,7 @@ def draw_coverage(n_maps: Nifti1Image, *, most: int) -> bytes:
 
     Returns
     -------
-    bytes
-        A PNG file.
+    Picture
     """
     values = read_values(n_maps)
     montage = _choose_slices(n_maps, values != 0, n_rows=2)
@@ -250,28 +240,14 @@ def _choose_limits(values: NDArray[np.float32], *, signed: bool) -> tuple[float,
 
 def _choose_slices(image: Nifti1Image, inside: NDArray[np.bool_], *, n_rows: int, template: bool = False) -> _Montage:
     """Spread slices over the heights of the voxels inside, each as large as the template or these voxels need."""
-    places = _locate(image.affine, inside if inside.any() else np.ones_like(inside))
+    places = locate(image.affine, inside if inside.any() else np.ones_like(inside))
     lowest, highest = np.quantile(places[:, 2], (LOWEST_QUANTILE, HIGHEST_QUANTILE))
     heights = np.linspace(lowest, highest, n_rows * SLICES_PER_ROW)
-    low, high = _describe_template()[2] if template else (places.min(axis=0), places.max(axis=0))
+    low, high = describe_template()[2] if template else (places.min(axis=0), places.max(axis=0))
     margin = MARGIN * (high[1] - low[1]) + float(np.abs(image.affine[:3, :3]).max())
     step = (high[1] - low[1] + 2 * margin) / PIXELS_ALONG_SLICE
     x, y = (np.arange(low[axis] - margin, high[axis] + margin, step) for axis in (0, 1))
     return _Montage(heights, x, y)
-
-
-def _locate(affine: Floats, inside: NDArray[np.bool_]) -> Floats:
-    places: Floats = nib.affines.apply_affine(affine, np.argwhere(inside))
-    return places
-
-
-@cache
-def _describe_template() -> tuple[Floats, NDArray[np.float32], tuple[Floats, Floats]]:
-    """Return the template's affine and values, and the corners of its brain in mm."""
-    image = load_template()
-    values = read_values(image)
-    places = _locate(image.affine, values > 0)
-    return image.affine, values, (places.min(axis=0), places.max(axis=0))
 
 
 def _make_rows(montage: _Montage, n_panels: int) -> tuple[Any, list[Any]]:
@@ -307,15 +283,7 @@ def _outline(axes: Any, inside: NDArray[Any]) -> None:
 
 def _add_bar(axes: Any, colours: str, lowest: float, highest: float, name: str, *, whole: bool = False) -> None:
     """Draw the colour bar to the right of a row of slices."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.ticker import MaxNLocator
-
     box = axes.get_position()
     left = box.x1 + GAP_INCHES / PAGE_WIDTH_INCHES
-    bar = axes.figure.add_axes((left, box.y0 + 0.08 * box.height, 0.012, 0.84 * box.height))
-    scale = ScalarMappable(Normalize(lowest, highest), colours)
-    drawn = axes.figure.colorbar(scale, cax=bar, ticks=MaxNLocator(nbins=5, integer=whole))
-    drawn.ax.tick_params(labelsize=SMALL_FONT_SIZE + 1)
-    drawn.set_label(name, fontsize=SMALL_FONT_SIZE + 1, labelpad=2)
-    drawn.outline.set_linewidth(0.5)
+    place = (left, box.y0 + 0.08 * box.height, 0.012, 0.84 * box.height)
+    add_bar(axes.figure, place, colours, (lowest, highest), name, whole=whole)

@@ -65,6 +65,7 @@ class Viewer {
     this.scene = JSON.parse(this.find("scene").textContent);
     this.slices = [...box.querySelectorAll(".slice")];
     this.coordinates = [...box.querySelectorAll(".mm")];
+    this.surface = this.find("cortex") ? new Surface(this, this.find("cortex")) : null;
     this.edges = [0, 1, 2].map((axis) => Math.hypot(...this.scene.affine.slice(0, 3).map((row) => row[axis])));
     box.addEventListener("toggle", () => box.open && this.load());
     box.hidden = false;
@@ -72,7 +73,7 @@ class Viewer {
 
   // Unpack and draw once; every caller may wait for it.
   load() {
-    this.loaded ??= this.decode().then(() => {
+    this.loaded ??= Promise.all([this.decode(), this.surface?.load()]).then(() => {
       this.prepare();
       return this.choose("");
     });
@@ -140,6 +141,7 @@ class Viewer {
     if (this.label !== label) return; // another was chosen meanwhile
     this.shown = new Uint8Array(this.values.length);
     this.voxels.forEach((voxel, position) => (this.shown[voxel] = bits ? isSet(bits, position) : 1));
+    this.surface?.sample();
     const map = this.find("map");
     map.value = label;
     this.find("threshold").textContent = map.selectedOptions[0].dataset.threshold;
@@ -196,6 +198,7 @@ class Viewer {
 
   draw() {
     this.slices.forEach((canvas, axis) => this.drawSlice(canvas, axis));
+    this.surface?.draw();
     this.find("cutoff-value").textContent = this.find("cutoff").valueAsNumber.toFixed(2);
     transform(this.scene.affine, this.at).forEach((mm, axis) => (this.coordinates[axis].value = +mm.toFixed(1)));
     this.find("value").textContent = this.describe();
