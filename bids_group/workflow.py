@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -14,6 +15,7 @@ from bids_group.analysis.model import assemble_result, infer_contrasts, load_map
 from bids_group.analysis.permuting import Resources
 from bids_group.analysis.rearranging import check_study, describe_schemes
 from bids_group.checkpoints import Checkpoints
+from bids_group.inputs.input_files import check_unchanged, hash_inputs
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import open_storage
@@ -30,13 +32,12 @@ from bids_group.outputs.drawing import Painters, count_figures, draw_model, open
 from bids_group.outputs.naming import report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
-from bids_group.outputs.provenance import LogLines, record_run, write_record
+from bids_group.outputs.provenance import LogLines, identify_run, record_run, write_record
 from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging, open_staging
+from bids_group.outputs.verification import find_difference
 from bids_group.progress import StageClock, show_progress
-from bids_group.report.build import render_report
-from bids_group.report.collect import collect_run
-from bids_group.report.methods import list_methods_files
+from bids_group.rerun import write_report
 from bids_group.work_folder import open_work_folder
 
 WORK_FOLDER = ".work"
@@ -57,6 +58,8 @@ class Options:
         None for one per processor.
     memory_gb : float or None
         Bound of memory; maps that do not fit are kept in a file in the work directory.
+    force : bool
+        Compute even if the same results stand there already.
     dry_run : bool
         Print what would be done, and do nothing.
     command : tuple of str
@@ -68,6 +71,7 @@ class Options:
     work_dir: Path | None = None
     n_threads: int | None = None
     memory_gb: float | None = None
+    force: bool = False
     dry_run: bool = False
     command: tuple[str, ...] = ()
 
@@ -96,6 +100,12 @@ def run(options: Options, log: LogLines) -> Path | None:
             sys.stdout.write(_format_made_specs(study))
         return None
     n_threads = options.n_threads or len(os.sched_getaffinity(0))
+    report_path = options.output_dir / report_name(study.spec.name)
+    with clock.stage("hash inputs"):
+        checksums = hash_inputs(study.files, n_threads=n_threads)
+        identity = identify_run(study, options.inputs, checksums)
+    if not options.force and _is_done(options.output_dir, identity, n_threads):
+        return report_path
     folder = options.work_dir or options.output_dir / WORK_FOLDER
     # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
     with (
@@ -107,9 +117,20 @@ def run(options: Options, log: LogLines) -> Path | None:
     ):
         resources = Resources(n_threads, allocate, Checkpoints(folder), show_progress)
         tables = [_analyse_node(node, study, staging, resources, painters, clock) for node in study.nodes]
-        _write_rest(staging, study, tables, options, clock, log)
+        check_unchanged(study.stamps, checksums)
+        _write_rest(staging, study, identity, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
-    return options.output_dir / report_name(study.spec.name)
+    return report_path
+
+
+def _is_done(output_dir: Path, identity: dict[str, Any], n_threads: int) -> bool:
+    """Return whether the run's results stand there, and say so, or why they are computed again."""
+    difference = find_difference(output_dir, identity, n_threads=n_threads)
+    if difference is None:
+        logger.info("already done and unchanged: %s; --force computes it again", identity["Model"])
+    else:
+        logger.debug("computing: %s", difference)
+    return difference is None
 
 
 def _log_warnings(study: Study) -> None:
@@ -175,6 +196,7 @@ def _analyse_model(
 def _write_rest(
     staging: Staging,
     study: Study,
+    identity: dict[str, Any],
     tables: list[list[ModelTables]],
     options: Options,
     clock: StageClock,
@@ -183,10 +205,7 @@ def _write_rest(
     """Write what belongs to no single model; the report is made from all the rest, and the times are complete last."""
     write_dataset_files(staging, study, options.inputs.bids_dir)
     summaries = [[model.summary for model in node] for node in tables]
-    write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)
+    write_record(staging, study.spec.name, record_run(study, identity, summaries, options.command, clock.seconds), log)
     with clock.stage("report"):
-        run_record = collect_run(staging.root, study.spec.name)
-        for name, text in list_methods_files(run_record).items():
-            staging.write_bytes(name, text.encode())
-        staging.write_bytes(report_name(study.spec.name), render_report(staging.root, run_record).encode())
-    write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)
+        write_report(staging, staging.root, study.spec.name)
+    write_record(staging, study.spec.name, record_run(study, identity, summaries, options.command, clock.seconds), log)

@@ -12,6 +12,7 @@ from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.plan import NodePlan
 from bids_group.inputs.spec import ModelSpec
 from bids_group.inputs.study import Study
+from bids_group.outputs.container import describe_container
 from bids_group.outputs.naming import APP_NAME, BIDSIGNORE, DATASET_DESCRIPTION, INPUTS, RESULTS, node_folder, spec_name
 from bids_group.outputs.ownership import link_datasets
 from bids_group.outputs.results import ModelResult
@@ -34,12 +35,15 @@ def describe_dataset(output_dir: Path, bids_dir: Path, spec: ModelSpec, datasets
         If a dataset's name stands for another folder in the results of another model.
     """
     links = link_datasets(output_dir, spec, datasets)
+    container = describe_container()
     sources = sorted({bids_dir.absolute().as_uri(), *links.values()})
     return {
         "Name": "Group-level results of bids_group",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": APP_NAME, "Version": __version__}],
+        "GeneratedBy": [
+            {"Name": APP_NAME, "Version": __version__, **({} if container is None else {"Container": container})}
+        ],
         "SourceDatasets": [{"URL": uri} for uri in sources],
         "DatasetLinks": links,
     }
