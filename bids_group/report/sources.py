@@ -51,7 +51,5 @@ def read_sources(record: Mapping[str, Any]) -> Sources:
         program_hash=record["SourceSHA256"],
         spec_hash=record["SpecSHA256"],
         seeds=tuple(record["Seeds"]),
-        inputs=tuple(
-            HashedFile(line["URI"], line["Kind"], line["Bytes"], line["SHA256"]) for line in record["Inputs"]
-        ),
+        inputs=tuple(HashedFile(line["URI"], line["Kind"], line["Bytes"], line["SHA256"]) for line in record["Inputs"]),
     )
