@@ -264,8 +264,8 @@ def _rerun(parsed: argparse.Namespace) -> None:
     sys.stdout.write(found.text)
     if found.n_changed or found.n_missing:
         raise DataError(
-            f"{output_dir}: {found.n_changed} files have changed since the run and {found.n_missing} are missing; "
-            "put them back, or run the analysis again"
+            f"{output_dir}: not as the run left it: changed files: {found.n_changed}, missing: {found.n_missing}; "
+            "put them back, say where the inputs are now, or run the analysis again"
         )
 
 

@@ -15,11 +15,11 @@ from bids_group.analysis.model import assemble_result, infer_contrasts, load_map
 from bids_group.analysis.permuting import Resources
 from bids_group.analysis.rearranging import check_study, describe_schemes
 from bids_group.checkpoints import Checkpoints
-from bids_group.inputs.input_files import check_unchanged, hash_inputs
+from bids_group.inputs.input_files import InputWatch, watch_inputs
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import open_storage
-from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
+from bids_group.inputs.study import InputOptions, NodeStudy, Study, list_map_paths, prepare_study
 from bids_group.outputs.dataset import (
     ModelTables,
     tabulate_model,
@@ -29,7 +29,7 @@ from bids_group.outputs.dataset import (
 )
 from bids_group.outputs.derivatives import write_model
 from bids_group.outputs.drawing import Painters, count_figures, draw_model, open_painters
-from bids_group.outputs.naming import report_name, spec_name
+from bids_group.outputs.naming import provenance_name, report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
 from bids_group.outputs.provenance import LogLines, identify_run, record_run, write_record
@@ -95,15 +95,14 @@ def run(options: Options, log: LogLines) -> Path | None:
         check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec, study.datasets)
     _log_warnings(study)
     if options.dry_run:
-        sys.stdout.write(format_plan(study.nodes, describe_schemes))
-        if options.inputs.model is None:
-            sys.stdout.write(_format_made_specs(study))
+        made = _format_made_specs(study) if options.inputs.model is None else ""
+        sys.stdout.write(format_plan(study.nodes, describe_schemes) + made)
         return None
     n_threads = options.n_threads or len(os.sched_getaffinity(0))
     report_path = options.output_dir / report_name(study.spec.name)
     with clock.stage("hash inputs"):
-        checksums = hash_inputs(study.files, n_threads=n_threads)
-        identity = identify_run(study, options.inputs, checksums)
+        watch = watch_inputs(study.files, study.stamps, n_threads=n_threads)
+        identity = identify_run(study, options.inputs, watch.checksums)
     if not options.force and _is_done(options.output_dir, identity, n_threads):
         return report_path
     folder = options.work_dir or options.output_dir / WORK_FOLDER
@@ -116,8 +115,7 @@ def run(options: Options, log: LogLines) -> Path | None:
         threadpool_limits(1),
     ):
         resources = Resources(n_threads, allocate, Checkpoints(folder), show_progress)
-        tables = [_analyse_node(node, study, staging, resources, painters, clock) for node in study.nodes]
-        check_unchanged(study.stamps, checksums)
+        tables = [_analyse_node(node, study, watch, staging, resources, painters, clock) for node in study.nodes]
         _write_rest(staging, study, identity, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
     return report_path
@@ -125,11 +123,13 @@ def run(options: Options, log: LogLines) -> Path | None:
 
 def _is_done(output_dir: Path, identity: dict[str, Any], n_threads: int) -> bool:
     """Return whether the run's results stand there, and say so, or why they are computed again."""
+    if not (output_dir / provenance_name(identity["Model"])).is_file():
+        return False
     difference = find_difference(output_dir, identity, n_threads=n_threads)
     if difference is None:
         logger.info("already done and unchanged: %s; --force computes it again", identity["Model"])
     else:
-        logger.debug("computing: %s", difference)
+        logger.info("computing %s again: %s", identity["Model"], difference)
     return difference is None
 
 
@@ -149,11 +149,17 @@ def _format_made_specs(study: Study) -> str:
 
 
 def _analyse_node(
-    node: NodeStudy, study: Study, staging: Staging, resources: Resources, painters: Painters, clock: StageClock
+    node: NodeStudy,
+    study: Study,
+    watch: InputWatch,
+    staging: Staging,
+    resources: Resources,
+    painters: Painters,
+    clock: StageClock,
 ) -> list[ModelTables]:
     tables = []
     for model, grid in zip(node.plan.models, node.grids, strict=True):
-        result = _analyse_model(node, model, grid, study, resources, clock)
+        result = _analyse_model(node, model, grid, study, watch, resources, clock)
         with clock.stage("write maps and tables"):
             write_model(staging, result)
         with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
@@ -168,6 +174,7 @@ def _analyse_model(
     model: ModelPlan,
     grid: Grid,
     study: Study,
+    watch: InputWatch,
     resources: Resources,
     clock: StageClock,
 ) -> ModelResult:
@@ -182,6 +189,7 @@ def _analyse_model(
             n_threads=resources.n_threads,
             report_progress=advance,
         )
+        watch.check([*list_map_paths(model), *node.masks])
     with clock.stage("fit"):
         fitted = fit_model(node.plan, model, data)
     logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.dof)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_group.errors import DataError, MissingInputError, ReadWriteError
 
-Kind = str  # "map", "mask", "table", "spec" or "filter"
+DOCUMENTS = ("spec", "filter", "table")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class InputFile:
 
     path: Path
     uri: str
-    kind: Kind
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -120,26 +120,58 @@ def hash_inputs(files: Sequence[InputFile], *, n_threads: int | None = None) -> 
     return checksums
 
 
-def check_unchanged(stamps: Mapping[Path, Stamp], checksums: Mapping[InputFile, Checksum]) -> None:
-    """Check that no input changed between its first stamp and now, so that what was read is what was hashed.
+@dataclass(frozen=True)
+class InputWatch:
+    """The inputs of a run as they were when it began.
 
-    A file whose stamp alone is another (it was touched, moved and put back) is read again.
-
-    Parameters
+    Attributes
     ----------
     stamps : Mapping of Path to Stamp
         Taken before the files were read or hashed.
     checksums : Mapping of InputFile to Checksum
+    """
+
+    stamps: Mapping[Path, Stamp]
+    checksums: Mapping[InputFile, Checksum]
+
+    def check(self, paths: Iterable[Path]) -> None:
+        """Check that files that have been read are still as they were, so that what was read is what was hashed.
+
+        A file whose stamp alone is another (it was touched, or moved and put back) is read again.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            Some of the inputs.
+
+        Raises
+        ------
+        DataError
+            If a file has another content, or has gone.
+        """
+        expected = {file.path: checksum for file, checksum in self.checksums.items()}
+        chosen = list(paths)
+        now = stamp_files(chosen)
+        for path in chosen:
+            if now.get(path) != self.stamps.get(path) and hash_file(path) != expected[path]:
+                raise DataError(
+                    f"{path}: it changed while the run was reading its inputs; nothing was written. "
+                    "Wait until whatever writes it has finished, then run again"
+                )
+
+
+def watch_inputs(
+    files: Sequence[InputFile], stamps: Mapping[Path, Stamp], *, n_threads: int | None = None
+) -> InputWatch:
+    """Hash all inputs, and check those that were read already: the spec, the filter and the tables.
 
     Raises
     ------
     DataError
-        If a file has another content, or has gone.
+        If one of these has another content than when it was read.
+    MissingInputError, ReadWriteError
+        If an input has gone or cannot be read.
     """
-    now = stamp_files(file.path for file in checksums)
-    for file, checksum in checksums.items():
-        if now.get(file.path) != stamps.get(file.path) and hash_file(file.path) != checksum:
-            raise DataError(
-                f"{file.path}: it changed while the run was reading its inputs; nothing was written. "
-                "Wait until whatever writes it has finished, then run again"
-            )
+    watch = InputWatch(stamps, hash_inputs(files, n_threads=n_threads))
+    watch.check(file.path for file in files if file.kind in DOCUMENTS)
+    return watch

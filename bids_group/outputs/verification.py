@@ -195,15 +195,13 @@ def find_difference(output_dir: Path, identity: Mapping[str, Any], *, n_threads:
         What `identify_run` returned for the run.
     n_threads : int or None
     """
-    if not (output_dir / provenance_name(identity["Model"])).is_file():
-        return "nothing of this model is there yet"
     try:
         record = read_records(output_dir, identity["Model"])[0]
         for key, value in identity.items():
             if record.get(key) != value:
                 return f"{key} differ from the record" + (_name_input(record[key], value) if key == "Inputs" else "")
         states = verify_outputs([record], output_dir, n_threads=n_threads)
-    except (DataError, ReadWriteError) as error:
+    except (DataError, MissingInputError, ReadWriteError) as error:
         return str(error)
     return next((f"{state.uri} is {state.state}" for state in states if state.state != "agrees"), None)
 

@@ -219,7 +219,7 @@ def test_verify_names_what_changed_what_is_missing_and_what_nobody_wrote(copied,
         ("missing", "output", "bids::node-mean/results.tsv"),
         ("unknown", "output", "bids::node-mean/extra.nii.gz"),
     }
-    assert "1 files have changed since the run and 1 are missing" in said.err
+    assert "changed files: 1, missing: 1" in said.err
 
 
 def test_verify_follows_a_dataset_that_was_renamed_if_told_its_name(copied, tmp_path, capsys):
@@ -300,7 +300,7 @@ CHANGES = [
     ("report.html is missing", _remove_output),
     ("extra.png is unknown", _add_output),
     ("not valid JSON", _damage_record),
-    ("nothing of this model", _remove_record),
+    ("no results of this app of the model", _remove_record),
     ("Inputs differ from the record: file:.*participants.tsv", _change_input),
 ]
 

@@ -10,12 +10,13 @@ from bids_group.inputs.datasets import Dataset, name_source
 from bids_group.inputs.input_files import (
     Checksum,
     InputFile,
-    check_unchanged,
+    InputWatch,
     hash_bytes,
     hash_file,
     hash_files,
     hash_inputs,
     stamp_files,
+    watch_inputs,
 )
 from bids_group.inputs.nifti import open_map
 
@@ -28,8 +29,8 @@ MILLION = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
 def watched(tmp_path):
     path = tmp_path / "map.nii.gz"
     path.write_bytes(b"abc")
-    files = [InputFile(path, "bids:first:map.nii.gz", "map")]
-    return path, stamp_files([path]), hash_inputs(files)
+    stamps = stamp_files([path])
+    return path, InputWatch(stamps, hash_inputs([InputFile(path, "bids:first:map.nii.gz", "map")]))
 
 
 def test_hashes_are_those_of_the_standard(tmp_path):
@@ -62,37 +63,49 @@ def test_what_cannot_be_read_is_an_error_and_not_missing(tmp_path):
 
 
 def test_unchanged_and_merely_touched_files_pass(watched):
-    path, stamps, checksums = watched
-    check_unchanged(stamps, checksums)
+    path, watch = watched
+    watch.check([path])
     os.utime(path, ns=(1, 1))
-    check_unchanged(stamps, checksums)
+    watch.check([path])
 
 
 def test_another_content_of_the_same_length_and_time_is_noticed(watched):
-    path, stamps, checksums = watched
+    path, watch = watched
     before = path.stat()
     path.write_bytes(b"abd")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(DataError, match=r"map\.nii\.gz: it changed while"):
-        check_unchanged(stamps, checksums)
+        watch.check([path])
 
 
 def test_a_file_that_has_gone_is_noticed(watched):
-    path, stamps, checksums = watched
+    path, watch = watched
     path.unlink()
     with pytest.raises(DataError, match="it changed while"):
-        check_unchanged(stamps, checksums)
+        watch.check([path])
     with pytest.raises(MissingInputError, match="is not any more"):
-        hash_inputs(list(checksums))
+        hash_inputs(list(watch.checksums))
 
 
 def test_a_file_changed_between_its_stamp_and_its_hash_is_noticed_if_it_changes_back(watched):
-    path, stamps, _ = watched
+    path, watch = watched
     path.write_bytes(b"abd")
-    checksums = hash_inputs([InputFile(path, "", "map")])
+    meanwhile = InputWatch(watch.stamps, hash_inputs(list(watch.checksums)))
     path.write_bytes(b"abc")
     with pytest.raises(DataError):
-        check_unchanged(stamps, checksums)
+        meanwhile.check([path])
+
+
+def test_spec_that_is_edited_after_it_was_read_does_not_concern_the_maps(tmp_path):
+    files = [InputFile(tmp_path / name, name, kind) for name, kind in (("spec.json", "spec"), ("map.nii", "map"))]
+    for file in files:
+        file.path.write_bytes(b"abc")
+    stamps = stamp_files(file.path for file in files)
+    watch = watch_inputs(files, stamps)
+    files[0].path.write_bytes(b"the next run's")
+    watch.check([files[1].path])
+    with pytest.raises(DataError, match="spec"):
+        watch_inputs(files, stamps)
 
 
 def test_a_file_outside_every_dataset_is_named_by_its_address(tmp_path):
