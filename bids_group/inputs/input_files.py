@@ -8,8 +8,6 @@ from pathlib import Path
 
 from bids_group.errors import DataError, MissingInputError, ReadWriteError
 
-DOCUMENTS = ("spec", "filter", "table")
-
 
 @dataclass(frozen=True)
 class InputFile:
@@ -154,24 +152,41 @@ class InputWatch:
         now = stamp_files(chosen)
         for path in chosen:
             if now.get(path) != self.stamps.get(path) and hash_file(path) != expected[path]:
-                raise DataError(
-                    f"{path}: it changed while the run was reading its inputs; nothing was written. "
-                    "Wait until whatever writes it has finished, then run again"
-                )
+                raise DataError(_tell_change(path))
 
 
 def watch_inputs(
     files: Sequence[InputFile], stamps: Mapping[Path, Stamp], *, n_threads: int | None = None
 ) -> InputWatch:
-    """Hash all inputs, and check those that were read already: the spec, the filter and the tables.
+    """Hash all inputs, and check that none has changed since it was stamped.
+
+    What was read of them before, the headers of maps and the whole of documents, is then of the content that was
+    hashed. Here a new stamp is enough to refuse a file: what its content was before cannot be known.
+
+    Parameters
+    ----------
+    files : sequence of InputFile
+    stamps : Mapping of Path to Stamp
+        Taken before the files were first read.
+    n_threads : int or None
 
     Raises
     ------
     DataError
-        If one of these has another content than when it was read.
+        If a file has another stamp.
     MissingInputError, ReadWriteError
         If an input has gone or cannot be read.
     """
     watch = InputWatch(stamps, hash_inputs(files, n_threads=n_threads))
-    watch.check(file.path for file in files if file.kind in DOCUMENTS)
+    now = stamp_files(file.path for file in files)
+    for file in files:
+        if now.get(file.path) != stamps.get(file.path):
+            raise DataError(_tell_change(file.path))
     return watch
+
+
+def _tell_change(path: Path) -> str:
+    return (
+        f"{path}: it changed while the run was reading its inputs; nothing was written. "
+        "Wait until whatever writes it has finished, then run again"
+    )

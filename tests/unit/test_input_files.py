@@ -92,8 +92,15 @@ def test_a_file_changed_between_its_stamp_and_its_hash_is_noticed_if_it_changes_
     path.write_bytes(b"abd")
     meanwhile = InputWatch(watch.stamps, hash_inputs(list(watch.checksums)))
     path.write_bytes(b"abc")
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="it changed while"):
         meanwhile.check([path])
+
+
+def test_a_file_changed_between_its_first_reading_and_its_hash_is_refused(watched):
+    path, watch = watched
+    path.write_bytes(b"abd")
+    with pytest.raises(DataError, match="it changed while"):
+        watch_inputs(list(watch.checksums), watch.stamps)
 
 
 def test_spec_that_is_edited_after_it_was_read_does_not_concern_the_maps(tmp_path):
