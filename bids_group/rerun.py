@@ -53,11 +53,11 @@ def rebuild_reports(output_dir: Path, *, model: str | None = None, n_threads: in
     read_records(output_dir, model)  # refused before a folder is made where there is none
     with open_staging(output_dir) as staging:
         records = read_records(output_dir, model)  # again: another run may have held the lock until now
-        for state in verify_outputs(records, output_dir, n_threads=n_threads):
-            if state.state != "agrees":
-                logger.warning("%s is %s since the run; the report shows what is there", state.uri, state.state)
         for record in records:
             _rebuild(staging, record)
+        for state in verify_outputs(records, output_dir, n_threads=n_threads):
+            if state.state == "changed" and state.uri.removeprefix(OWN_URI) not in staging.written:
+                logger.warning("%s has changed since the run; the report shows what is there", state.uri)
         staging.publish(stale=[])
     return [output_dir / report_name(record["Model"]) for record in records]
 
