@@ -38,8 +38,9 @@ class LogLines(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self.lines.append(f"{record.levelname}: {record.getMessage()}")
+        """Keep one line, unless it is about the time that is left, which says nothing once the run is over."""
+        if not getattr(record, "is_passing", False):
+            self.lines.append(f"{record.levelname}: {record.getMessage()}")
 
 
 def identify_run(study: Study, options: InputOptions, checksums: Mapping[InputFile, Checksum]) -> dict[str, Any]:
