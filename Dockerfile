@@ -40,6 +40,8 @@ LABEL org.opencontainers.image.title="bids_group" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/venv /opt/venv
+# The record of a run names the image, which cannot see its own name.
+ENV BIDS_GROUP_IMAGE=bids_group:${VERSION}
 RUN useradd --uid 1000 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bids
 # No display, nothing of the user's own Python, and nothing kept in a home of the image. matplotlib's list of fonts goes
 # to the work directory, which the app sees to unless MPLCONFIGDIR is set.

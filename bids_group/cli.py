@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bids_group import __version__
-from bids_group.errors import AnalysisLevelError, BidsGroupError, InterruptedRunError, ReadWriteError, UsageError
+from bids_group.errors import (
+    AnalysisLevelError,
+    BidsGroupError,
+    DataError,
+    InterruptedRunError,
+    ReadWriteError,
+    UsageError,
+)
 from bids_group.vocabulary import LARGEST_SEED, MOST_PERMUTATIONS
 
 if TYPE_CHECKING:
+    from bids_group.inputs.study import InputOptions
     from bids_group.workflow import Options
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -21,7 +29,7 @@ EXIT_OTHER = 1
 ANALYSIS_LEVEL = "group"
 AUTO_MODEL = "auto"  # a file of that name is ./auto
 # Parsed because the interface has them; refused until they can be done.
-NOT_AVAILABLE = ("dask_scheduler", "slurm", "reports_only", "verify")
+NOT_AVAILABLE = ("dask_scheduler", "slurm")
 
 EPILOG = """\
 exit codes: 0 done; 16 invalid BIDS; 17 analysis level not group; 18 nothing selected; 64 usage; 65 bad data;
@@ -93,9 +101,15 @@ def _add_resource_options(group: "argparse._ArgumentGroup") -> None:
 
 
 def _add_mode_options(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--dry-run", action="store_true", help="check everything and show it; compute nothing")
-    group.add_argument("--reports-only", action="store_true", default=None, help="rebuild the report")
-    group.add_argument("--verify", action="store_true", default=None, help="check the hashes of what stands there")
+    modes = group.add_mutually_exclusive_group()
+    modes.add_argument("--dry-run", action="store_true", help="check everything and show it; compute nothing")
+    modes.add_argument(
+        "--reports-only", action="store_true", help="make the reports anew from what stands in OUTPUT_DIR"
+    )
+    modes.add_argument(
+        "--verify", action="store_true", help="compare inputs and outputs with the hashes of the run; 65 if any differ"
+    )
+    modes.add_argument("--force", action="store_true", help="compute even if OUTPUT_DIR has the same results already")
     group.add_argument("--version", action="version", version=f"bids_group {__version__}")
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
 
@@ -208,6 +222,9 @@ def _run(given: list[str]) -> None:
     parsed = make_parser().parse_args(given)
     options_given = _check_arguments(parsed)
     # numpy, nilearn and their friends take seconds to import; --help and a wrong command line must not wait for them.
+    if parsed.reports_only or parsed.verify:
+        _rerun(options_given)
+        return
     from bids_group.outputs.provenance import LogLines
     from bids_group.workflow import run
 
@@ -227,18 +244,37 @@ def _check_arguments(parsed: argparse.Namespace) -> argparse.Namespace:
             f"the analysis level is {parsed.analysis_level!r}; this app has one: "
             "bids_group BIDS_DIR OUTPUT_DIR group --model SPEC.json"
         )
-    if parsed.model is None:
+    if parsed.model is None and not (parsed.reports_only or parsed.verify):
         raise UsageError("--model SPEC.json is required; --model auto makes one")
     return parsed
 
 
-def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
-    from bids_group.inputs.study import InputOptions
-    from bids_group.workflow import Options
+def _rerun(parsed: argparse.Namespace) -> None:
+    """Do what needs results that stand there already."""
+    from bids_group.inputs.study import read_model
+    from bids_group.rerun import rebuild_reports, verify_runs
 
-    inputs = InputOptions(
+    options, output_dir = _make_input_options(parsed), parsed.output_dir.absolute()
+    model = None if parsed.model is None else read_model(options.model).name
+    if parsed.reports_only:
+        reports = rebuild_reports(output_dir, model=model, n_threads=parsed.nprocs)
+        sys.stdout.write("".join(f"{path}\n" for path in reports))
+        return
+    found = verify_runs(options, output_dir, model=model, n_threads=parsed.nprocs)
+    sys.stdout.write(found.text)
+    if found.n_changed or found.n_missing:
+        raise DataError(
+            f"{output_dir}: not as the run left it: changed files: {found.n_changed}, missing: {found.n_missing}; "
+            "put them back, say where the inputs are now, or run the analysis again"
+        )
+
+
+def _make_input_options(parsed: argparse.Namespace) -> "InputOptions":
+    from bids_group.inputs.study import InputOptions
+
+    return InputOptions(
         bids_dir=parsed.bids_dir.absolute(),
-        model=None if parsed.model == AUTO_MODEL else Path(parsed.model).absolute(),
+        model=None if parsed.model in (None, AUTO_MODEL) else Path(parsed.model).absolute(),
         derivatives=tuple(parsed.derivatives),
         participants=tuple(dict.fromkeys(label.removeprefix("sub-") for label in parsed.participant_label)),
         bids_filter_file=parsed.bids_filter_file,
@@ -248,12 +284,18 @@ def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
         seed=parsed.random_seed,
         validate=not parsed.skip_bids_validation,
     )
+
+
+def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
+    from bids_group.workflow import Options
+
     return Options(
-        inputs=inputs,
+        inputs=_make_input_options(parsed),
         output_dir=parsed.output_dir.absolute(),
         work_dir=parsed.work_dir,
         n_threads=parsed.nprocs,
         memory_gb=parsed.mem_gb,
+        force=parsed.force,
         dry_run=parsed.dry_run,
         command=("bids_group", *given),
     )

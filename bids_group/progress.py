@@ -84,4 +84,5 @@ class _LineProgress:
                 return
             self._last = now
             left = (now - self._start) * (self._total - self._done) / self._done
-        logger.info("%s: %d of %d, about %.0f s left", self._title, self._done, self._total, left)
+        text = "%s: %d of %d, about %.0f s left"
+        logger.info(text, self._title, self._done, self._total, left, extra={"is_passing": True})

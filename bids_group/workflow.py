@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -16,10 +17,11 @@ from bids_group.analysis.rearranging import check_study, describe_schemes
 from bids_group.analysis.region_tests import fit_regions
 from bids_group.analysis.regions import check_regions, locate_regions
 from bids_group.checkpoints import Checkpoints
+from bids_group.inputs.input_files import InputWatch, watch_inputs
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import open_storage
-from bids_group.inputs.study import InputOptions, NodeStudy, Study, prepare_study
+from bids_group.inputs.study import InputOptions, NodeStudy, Study, list_map_paths, list_region_files, prepare_study
 from bids_group.outputs.comparisons import find_shared_labels, list_pairs
 from bids_group.outputs.dataset import (
     ModelTables,
@@ -31,16 +33,15 @@ from bids_group.outputs.dataset import (
 )
 from bids_group.outputs.derivatives import write_model
 from bids_group.outputs.drawing import Painters, count_figures, draw_model, draw_pairs, open_painters
-from bids_group.outputs.naming import report_name, spec_name
+from bids_group.outputs.naming import provenance_name, report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
-from bids_group.outputs.provenance import LogLines, record_run, write_record
+from bids_group.outputs.provenance import LogLines, identify_run, record_run, write_record
 from bids_group.outputs.results import ModelResult
 from bids_group.outputs.staging import Staging, open_staging
+from bids_group.outputs.verification import find_difference
 from bids_group.progress import StageClock, show_progress
-from bids_group.report.build import render_report
-from bids_group.report.collect import collect_run
-from bids_group.report.methods import list_methods_files
+from bids_group.rerun import write_report
 from bids_group.work_folder import open_work_folder
 
 WORK_FOLDER = ".work"
@@ -61,6 +62,8 @@ class Options:
         None for one per processor.
     memory_gb : float or None
         Bound of memory; maps that do not fit are kept in a file in the work directory.
+    force : bool
+        Compute even if the same results stand there already.
     dry_run : bool
         Print what would be done, and do nothing.
     command : tuple of str
@@ -72,6 +75,7 @@ class Options:
     work_dir: Path | None = None
     n_threads: int | None = None
     memory_gb: float | None = None
+    force: bool = False
     dry_run: bool = False
     command: tuple[str, ...] = ()
 
@@ -95,11 +99,16 @@ def run(options: Options, log: LogLines) -> Path | None:
         check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec, study.datasets)
     _log_warnings(study)
     if options.dry_run:
-        sys.stdout.write(format_plan(study.nodes, describe_schemes))
-        if options.inputs.model is None:
-            sys.stdout.write(_format_made_specs(study))
+        made = _format_made_specs(study) if options.inputs.model is None else ""
+        sys.stdout.write(format_plan(study.nodes, describe_schemes) + made)
         return None
     n_threads = options.n_threads or len(os.sched_getaffinity(0))
+    report_path = options.output_dir / report_name(study.spec.name)
+    with clock.stage("hash inputs"):
+        watch = watch_inputs(study.files, study.stamps, n_threads=n_threads)
+        identity = identify_run(study, options.inputs, watch.checksums)
+    if not options.force and _is_done(options.output_dir, identity, n_threads):
+        return report_path
     folder = options.work_dir or options.output_dir / WORK_FOLDER
     # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
     with (
@@ -110,11 +119,23 @@ def run(options: Options, log: LogLines) -> Path | None:
         threadpool_limits(1),
     ):
         resources = Resources(n_threads, allocate, Checkpoints(folder), show_progress)
-        tables = [_analyse_node(node, study, staging, resources, painters, clock) for node in study.nodes]
+        tables = [_analyse_node(node, study, watch, staging, resources, painters, clock) for node in study.nodes]
         _compare_nodes(study, tables, staging, painters, clock)
-        _write_rest(staging, study, tables, options, clock, log)
+        _write_rest(staging, study, identity, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
-    return options.output_dir / report_name(study.spec.name)
+    return report_path
+
+
+def _is_done(output_dir: Path, identity: dict[str, Any], n_threads: int) -> bool:
+    """Return whether the run's results stand there, and say so, or why they are computed again."""
+    if not (output_dir / provenance_name(identity["Model"])).is_file():
+        return False
+    difference = find_difference(output_dir, identity, n_threads=n_threads)
+    if difference is None:
+        logger.info("already done and unchanged: %s; --force computes it again", identity["Model"])
+    else:
+        logger.info("computing %s again: %s", identity["Model"], difference)
+    return difference is None
 
 
 def _log_warnings(study: Study) -> None:
@@ -133,12 +154,18 @@ def _format_made_specs(study: Study) -> str:
 
 
 def _analyse_node(
-    node: NodeStudy, study: Study, staging: Staging, resources: Resources, painters: Painters, clock: StageClock
+    node: NodeStudy,
+    study: Study,
+    watch: InputWatch,
+    staging: Staging,
+    resources: Resources,
+    painters: Painters,
+    clock: StageClock,
 ) -> list[ModelTables]:
     tables = []
     shared = find_shared_labels([label for model in one.plan.models for label in model.labels] for one in study.nodes)
     for model, grid in zip(node.plan.models, node.grids, strict=True):
-        result = _analyse_model(node, model, grid, study, resources, clock)
+        result = _analyse_model(node, model, grid, study, watch, resources, clock)
         with clock.stage("write maps and tables"):
             write_model(staging, result)
         with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
@@ -153,6 +180,7 @@ def _analyse_model(
     model: ModelPlan,
     grid: Grid,
     study: Study,
+    watch: InputWatch,
     resources: Resources,
     clock: StageClock,
 ) -> ModelResult:
@@ -167,6 +195,7 @@ def _analyse_model(
             n_threads=resources.n_threads,
             report_progress=advance,
         )
+        watch.check([*list_map_paths(model), *node.masks])
     with clock.stage("fit"):
         fitted = fit_model(node.plan, model, data)
     logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.dof)
@@ -175,6 +204,7 @@ def _analyse_model(
         regions = None
         if (rois := node.plan.node.settings.rois) is not None:
             located = locate_regions(rois, grid, study.spec.path.parent)
+            watch.check(list_region_files(node, study.spec.path.parent))
             regions = fit_regions(node.plan, model, data, fitted.voxels, located, resources)
     result = assemble_result(
         node.plan, model, fitted, data, contrasts, masks=node.masks, datasets=study.datasets, regions=regions
@@ -199,6 +229,7 @@ def _compare_nodes(
 def _write_rest(
     staging: Staging,
     study: Study,
+    identity: dict[str, Any],
     tables: list[list[ModelTables]],
     options: Options,
     clock: StageClock,
@@ -207,10 +238,7 @@ def _write_rest(
     """Write what belongs to no single model; the report is made from all the rest, and the times are complete last."""
     write_dataset_files(staging, study, options.inputs.bids_dir)
     summaries = [[model.summary for model in node] for node in tables]
-    write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)
+    write_record(staging, study.spec.name, record_run(study, identity, summaries, options.command, clock.seconds), log)
     with clock.stage("report"):
-        run_record = collect_run(staging.root, study.spec.name)
-        for name, text in list_methods_files(run_record).items():
-            staging.write_bytes(name, text.encode())
-        staging.write_bytes(report_name(study.spec.name), render_report(staging.root, run_record).encode())
-    write_record(staging, study.spec.name, record_run(study, summaries, options.command, clock.seconds), log)
+        write_report(staging, staging.root, study.spec.name)
+    write_record(staging, study.spec.name, record_run(study, identity, summaries, options.command, clock.seconds), log)

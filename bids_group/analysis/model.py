@@ -11,7 +11,7 @@ from bids_group.analysis.fitting import FittedModel
 from bids_group.analysis.permuting import Resources, TestedContrast, permute_contrast
 from bids_group.analysis.picturing import picture_inputs
 from bids_group.errors import SpecError
-from bids_group.inputs.datasets import Dataset
+from bids_group.inputs.datasets import Dataset, name_source
 from bids_group.inputs.entries import selects
 from bids_group.inputs.images import AnalysedVoxels, read_mask
 from bids_group.inputs.inference_spec import InferenceSpec
@@ -119,7 +119,7 @@ def assemble_result(
         voxels=fitted.voxels,
         mean_effect=fitted.mean_effect,
         quality=fitted.quality,
-        mask_sources={_name_source(path, datasets): path for path in masks},
+        mask_sources={name_source(path, datasets): path for path in masks},
         contrasts=contrasts,
         error_term=model.error_term,
         dof=model.dof,
@@ -207,11 +207,3 @@ def _find_error_warnings(contrasts: tuple[ContrastResult, ...], fitted: FittedMo
                 "voxels), so that its pooled test finds too much; use partitioned error terms"
             )
     return warnings
-
-
-def _name_source(path: Path, datasets: tuple[Dataset, ...]) -> str:
-    """Return a file's BIDS URI where a dataset has it, else its address."""
-    for dataset in datasets:
-        if dataset.path in path.absolute().parents:
-            return dataset.uri(path.absolute())
-    return path.absolute().as_uri()

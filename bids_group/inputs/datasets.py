@@ -32,6 +32,14 @@ class Dataset:
         return f"bids:{self.name}:{file.relative_to(self.path).as_posix()}"
 
 
+def name_source(path: Path, datasets: Iterable[Dataset]) -> str:
+    """Return a file's BIDS URI where a dataset has it, else its address."""
+    for dataset in datasets:
+        if dataset.path in path.absolute().parents:
+            return dataset.uri(path.absolute())
+    return path.absolute().as_uri()
+
+
 @dataclass(frozen=True)
 class DatasetSearch:
     """The datasets found, and what was passed over on the way.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bids_group.errors import DataError, MissingInputError, SpecError
 from bids_group.inputs.nifti import Grid, open_map, read_values
-from bids_group.inputs.roi_spec import ImageRegions
+from bids_group.inputs.roi_spec import ImageRegions, RoiSpec
 from bids_group.inputs.strict import suggest
 from bids_group.inputs.variable_tables import read_cells
 
@@ -35,6 +35,19 @@ class LabelImage:
     grid: Grid
     labels: NDArray[np.int32]
     names: dict[int, str]
+
+
+def list_label_files(rois: RoiSpec, folder: Path) -> list[Path]:
+    """Return every file that regions are read from: images, and the tables beside them that name their labels.
+
+    Parameters
+    ----------
+    rois : RoiSpec
+    folder : Path
+        That the files are named relative to.
+    """
+    images = [folder / source.file for source in rois.sources if isinstance(source, ImageRegions)]
+    return [*images, *(table for table in map(_find_table, images) if table.is_file())]
 
 
 def read_label_image(source: ImageRegions, folder: Path) -> LabelImage:
@@ -88,13 +101,17 @@ def _name_labels(found: list[int], source: ImageRegions, path: Path) -> dict[int
                 told = suggest(str(label), map(str, found))
                 raise SpecError(f"{source.path}.Labels.{label}", f"{path}: no voxel has it ({name!r}); {told}")
         return dict(sorted(source.labels.items()))
-    table = path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name) + ".tsv")
+    table = _find_table(path)
     known = _read_names(table) if table.is_file() else {}
     names = {label: known.get(label, f"label{label}") for label in found}
     repeated = [name for name, count in Counter(names.values()).items() if count > 1]
     if repeated:
         raise DataError(f"{table}: several regions have the name {repeated[0]!r}; name them apart with Labels")
     return names
+
+
+def _find_table(image: Path) -> Path:
+    return image.with_name(re.sub(r"\.nii(\.gz)?$", "", image.name) + ".tsv")
 
 
 def _read_names(path: Path) -> dict[int, str]:

@@ -75,7 +75,7 @@ def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
     try:
         image = nib.load(path)
     except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: there is no such file") from error
+        raise MissingInputError(_explain_missing(path)) from error
     except (ImageFileError, HeaderDataError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise DataError(f"{path}: not a readable NIfTI file: {error}; it may be truncated, copy it again") from error
     except OSError as error:
@@ -85,6 +85,13 @@ def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
     sform, qform = (int(image.header[name]) for name in ("sform_code", "qform_code"))
     shape, affine = _check_shape(path, image.shape), _check_affine(path, image.affine)
     return image, Grid(shape, affine, sform or qform or ALIGNED_SPACE, _find_odd(path, image, shape))
+
+
+def _explain_missing(path: Path) -> str:
+    if path.is_symlink():  # as DataLad and git-annex leave what was not fetched
+        target = path.readlink()
+        return f"{path}: a link to {target}, which is not there; fetch it first (such as with datalad get)"
+    return f"{path}: there is no such file"
 
 
 def _find_odd(path: Path, image: nib.Nifti1Image, shape: tuple[int, int, int]) -> Path | None:

@@ -1,25 +1,27 @@
 """Everything that can be known before a map is read: the spec, the maps, the designs, the grids, the masks."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bids_group.errors import DataError, MissingInputError, SpecError
 from bids_group.inputs.auto_model import make_auto_spec, make_templates
-from bids_group.inputs.datasets import Dataset, find_datasets
+from bids_group.inputs.datasets import Dataset, find_datasets, name_source
 from bids_group.inputs.filters import Selection, read_bids_filter
 from bids_group.inputs.images import check_grids, read_mask
 from bids_group.inputs.inference_spec import InferenceSpec
-from bids_group.inputs.map_sources import list_paths
+from bids_group.inputs.input_files import InputFile, Stamp, stamp_files
+from bids_group.inputs.label_images import list_label_files
+from bids_group.inputs.map_sources import list_paths, list_uris
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
 from bids_group.inputs.query import find_maps, find_mask_files
 from bids_group.inputs.settings import Settings
 from bids_group.inputs.spec import ModelSpec, NodeSpec, read_spec
 from bids_group.inputs.subject_nodes import Variables, pass_along
-from bids_group.inputs.variable_tables import read_further_tables, read_participants
+from bids_group.inputs.variable_tables import list_tables, read_further_tables, read_participants
 
 # The messages about maps and designs point to Input.
 _AUTO_REMEDY = "(--model auto has no Input: where maps must be chosen, choose them with --bids-filter-file)"
@@ -89,6 +91,10 @@ class Study:
     warnings : tuple of str
     templates : Mapping of str to dict
         Specs of other models that fit the data, by their kind; only where the spec was made here.
+    files : tuple of InputFile
+        Every file that the results depend on.
+    stamps : Mapping of Path to Stamp
+        What the file system said of them before they were read.
     """
 
     spec: ModelSpec
@@ -96,11 +102,19 @@ class Study:
     nodes: tuple[NodeStudy, ...]
     warnings: tuple[str, ...]
     templates: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    files: tuple[InputFile, ...] = ()
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict)
 
 
 def list_map_paths(model: ModelPlan) -> list[Path]:
     """Return the files that a model is computed from, in the order of its rows."""
     return [path for source in model.rows["source"] for path in list_paths(source)]
+
+
+def list_region_files(node: NodeStudy, folder: Path) -> list[Path]:
+    """Return the files that a node's regions of interest are read from, named relative to a folder."""
+    rois = node.plan.node.settings.rois
+    return [] if rois is None else list_label_files(rois, folder)
 
 
 def prepare_study(options: InputOptions, output_dir: Path) -> Study:
@@ -111,7 +125,9 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     BidsGroupError
         One of its kinds, for everything that is wrong with the inputs.
     """
-    spec = override_permutations(make_auto_spec() if options.model is None else read_spec(options.model), options)
+    given = [path for path in (options.model, options.bids_filter_file) if path is not None]
+    stamps = stamp_files(given)  # each kind before it is read, so that no change goes unnoticed
+    spec = override_permutations(read_model(options.model), options)
     search = find_datasets(options.bids_dir, options.derivatives, output_dir, validate=options.validate)
     bids_filter = read_bids_filter(options.bids_filter_file) if options.bids_filter_file else {}
     selection = Selection(spec.selection, options.participants, bids_filter)
@@ -123,6 +139,7 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     )
     logger.info("found %d maps of %d subjects", len(inputs.rows), inputs.rows["subject"].nunique())
     folders = [options.bids_dir, *(dataset.path for dataset in search.datasets)]
+    stamps |= stamp_files([*list_tables(folders), *(path for row in inputs.rows["source"] for path in list_paths(row))])
     participants, tables = read_participants(folders), read_further_tables(folders)
     try:
         taken = pass_along(spec, inputs, Variables(participants, tables))
@@ -136,7 +153,45 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     forms = [f"{odd[0]}: its sform and its qform put the map in different places; the sform is used"] if odd else []
     templates = make_templates(inputs, participants, tables) if options.model is None else {}
     faults = [f"no variable can come from {table.name}: {table.fault}" for table in tables if table.fault]
-    return Study(spec, search.datasets, nodes, (*search.warnings, *faults, *forms), templates)
+    files = _list_files(options, nodes, search.datasets, list_tables(folders), spec.path.parent)
+    stamps |= stamp_files(file.path for file in files if file.kind in ("mask", "regions"))
+    return Study(spec, search.datasets, nodes, (*search.warnings, *faults, *forms), templates, files, stamps)
+
+
+def read_model(path: Path | None) -> ModelSpec:
+    """Read the spec, or make that of ``--model auto``.
+
+    Raises
+    ------
+    SpecError, DataError, MissingInputError, ReadWriteError
+        If it cannot be read.
+    """
+    return make_auto_spec() if path is None else read_spec(path)
+
+
+def _list_files(
+    options: InputOptions,
+    nodes: Sequence[NodeStudy],
+    datasets: tuple[Dataset, ...],
+    tables: Iterable[Path],
+    spec_folder: Path,
+) -> tuple[InputFile, ...]:
+    """List every file that the results depend on, each once, sorted by kind and name."""
+    models = [model for node in nodes for model in node.plan.models]
+    maps = {
+        InputFile(path, uri, "map")
+        for source in (source for model in models for source in model.rows["source"])
+        for path, uri in zip(list_paths(source), list_uris(source), strict=True)
+    }
+    documents = {"spec": options.model, "filter": options.bids_filter_file}
+    others = [
+        *((path, kind) for kind, path in documents.items() if path is not None),
+        *((path, "table") for path in tables),
+        *((path, "mask") for node in nodes for path in node.masks),
+        *((path, "regions") for node in nodes for path in list_region_files(node, spec_folder)),
+    ]
+    named = {InputFile(path, name_source(path, datasets), kind) for path, kind in others}
+    return tuple(sorted(maps | named, key=lambda file: (file.kind, file.uri)))
 
 
 def override_permutations(spec: ModelSpec, options: InputOptions) -> ModelSpec:

@@ -62,11 +62,44 @@ def read_participants(folders: list[Path]) -> pd.DataFrame:
     ReadWriteError
         If it cannot be read.
     """
+    path = _find_participants(folders)
+    return _make_empty() if path is None else _index_cells(path, read_cells(path), ("participant_id",))
+
+
+def list_tables(folders: list[Path]) -> list[Path]:
+    """Return every file that `read_participants` and `read_further_tables` read.
+
+    Parameters
+    ----------
+    folders : list of Path
+        Datasets, the raw one first.
+    """
+    participants = _find_participants(folders)
+    first = [] if participants is None else [participants]
+    return [*first, *_find_sessions(folders).values(), *_find_phenotype(folders)]
+
+
+def _find_participants(folders: list[Path]) -> Path | None:
+    return next((path for folder in folders if (path := folder / PARTICIPANTS).is_file()), None)
+
+
+def _find_sessions(folders: list[Path]) -> dict[str, Path]:
+    """Return each subject's sessions.tsv by the subject's label."""
     for folder in folders:
-        path = folder / PARTICIPANTS
-        if path.is_file():
-            return _index_cells(path, read_cells(path), ("participant_id",))
-    return _make_empty()
+        subjects = {path.name.removeprefix("sub-"): path for path in sorted(folder.glob("sub-*"))}
+        files = {label: path / f"{path.name}_{SESSIONS}" for label, path in subjects.items()}
+        found = {label: path for label, path in files.items() if path.is_file()}
+        if found:
+            return found
+    return {}
+
+
+def _find_phenotype(folders: list[Path]) -> list[Path]:
+    for folder in folders:
+        paths = sorted(path for path in folder.glob("phenotype/*.tsv") if path.is_file())
+        if paths:
+            return paths
+    return []
 
 
 def read_further_tables(folders: list[Path]) -> tuple[ValueTable, ...]:
@@ -83,13 +116,8 @@ def read_further_tables(folders: list[Path]) -> tuple[ValueTable, ...]:
 
 
 def _read_sessions(folders: list[Path]) -> tuple[ValueTable, ...]:
-    for folder in folders:
-        subjects = {path.name.removeprefix("sub-"): path for path in sorted(folder.glob("sub-*"))}
-        files = {label: path / f"{path.name}_{SESSIONS}" for label, path in subjects.items()}
-        found = {label: _try_table(path, path.name) for label, path in files.items() if path.is_file()}
-        if found:
-            return (_join_sessions(found),)
-    return ()
+    found = {label: _try_table(path, path.name) for label, path in _find_sessions(folders).items()}
+    return (_join_sessions(found),) if found else ()
 
 
 def _join_sessions(tables: dict[str, ValueTable]) -> ValueTable:
@@ -103,11 +131,7 @@ def _join_sessions(tables: dict[str, ValueTable]) -> ValueTable:
 
 
 def _read_phenotype(folders: list[Path]) -> tuple[ValueTable, ...]:
-    for folder in folders:
-        paths = sorted(path for path in folder.glob("phenotype/*.tsv") if path.is_file())
-        if paths:
-            return tuple(_try_table(path, f"phenotype/{path.name}") for path in paths)
-    return ()
+    return tuple(_try_table(path, f"phenotype/{path.name}") for path in _find_phenotype(folders))
 
 
 def _try_table(path: Path, name: str) -> ValueTable:

@@ -13,6 +13,7 @@ from bids_group.inputs.plan import NodePlan
 from bids_group.inputs.spec import ModelSpec
 from bids_group.inputs.study import Study
 from bids_group.outputs.comparisons import COLUMN_TEXTS, KeptModel, Pair, keep_model, list_comparisons
+from bids_group.outputs.container import describe_container
 from bids_group.outputs.naming import (
     BIDSIGNORE,
     COMPARISONS,
@@ -45,12 +46,15 @@ def describe_dataset(output_dir: Path, bids_dir: Path, spec: ModelSpec, datasets
         If a dataset's name stands for another folder in the results of another model.
     """
     links = link_datasets(output_dir, spec, datasets)
+    container = describe_container()
     sources = sorted({bids_dir.absolute().as_uri(), *links.values()})
     return {
         "Name": "Group-level results of bids_group",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": APP_NAME, "Version": __version__}],
+        "GeneratedBy": [
+            {"Name": APP_NAME, "Version": __version__, **({} if container is None else {"Container": container})}
+        ],
         "SourceDatasets": [{"URL": uri} for uri in sources],
         "DatasetLinks": links,
     }

@@ -15,6 +15,8 @@ BIDSIGNORE = ".bidsignore"
 INPUTS = "inputs.tsv"
 RESULTS = "results.tsv"
 COMPARISONS = "comparisons.tsv"
+OWN_URI = "bids::"  # BIDS URIs without a name are of the dataset itself
+ALL_RECORDS = f"{LOGS}/model-*_provenance.json"  # what `provenance_name` names, of all models
 
 # The label of each correction in file names and in results.tsv.
 CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr", "rft": "rft"}
@@ -53,6 +55,11 @@ def log_name(model: str) -> str:
 def methods_name(model: str, extension: str) -> str:
     """Return the name of a model's methods section: ``md``, ``tex``, or ``bib`` for what it cites."""
     return f"{LOGS}/model-{to_label(model)}_methods.{extension}"
+
+
+def output_uri(name: str) -> str:
+    """Return the BIDS URI of a file of this dataset."""
+    return f"{OWN_URI}{name}"
 
 
 def node_folder(node: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_group.errors import OutputError, ReadWriteError
+from bids_group.inputs.input_files import Checksum, hash_bytes
 from bids_group.outputs.naming import DATASET_DESCRIPTION
 
 STAGING_FOLDER = ".staging"
@@ -31,11 +32,17 @@ class Staging:
     Parameters
     ----------
     output_dir : Path
+
+    Attributes
+    ----------
+    written : dict of str to Checksum
+        Every file by its name, of the content that was meant to be written.
     """
 
     def __init__(self, output_dir: Path) -> None:
         self.output_dir = output_dir
         self.root = output_dir / STAGING_FOLDER
+        self.written: dict[str, Checksum] = {}
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write one file.
@@ -55,6 +62,7 @@ class Staging:
         with translate_errors(self.output_dir / name):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        self.written[name] = hash_bytes(content)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write one JSON file, indented by two blanks."""

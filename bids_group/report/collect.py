@@ -25,6 +25,7 @@ from PIL import Image
 
 from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import naming
+from bids_group.report.sources import Sources, read_sources
 
 PICTURE_QUALITY, PICTURE_EFFORT = 80, 2  # of WebP: little to be seen of the loss, in a hundredth of a second
 HEAVY_FIGURE = "clusters"  # stands in the page once for a contrast; the files hold those of the other corrections
@@ -251,9 +252,11 @@ class RunRecord:
     python: str
     packages: Mapping[str, str]
     datasets: Mapping[str, str]
+    sources: Sources
     warnings: tuple[str, ...]
     nodes: tuple[NodeRecord, ...]
     files: tuple[StoredFile, ...]
+    record_file: StoredFile
 
 
 def collect_run(output_dir: Path, model: str) -> RunRecord:
@@ -289,6 +292,7 @@ def collect_run(output_dir: Path, model: str) -> RunRecord:
             python=record["Python"],
             packages=record["Packages"],
             datasets=record["Datasets"],
+            sources=read_sources(record),
             warnings=tuple(record["Warnings"]),
             nodes=tuple(_collect_node(output_dir, node) for node in record["Nodes"]),
             files=(
@@ -296,6 +300,7 @@ def collect_run(output_dir: Path, model: str) -> RunRecord:
                 # Written from this record, so they cannot be there yet.
                 *(folder.refer(naming.methods_name(model, extension)) for extension in ("md", "tex", "bib")),
             ),
+            record_file=folder.refer(name),
         )
 
 

@@ -52,7 +52,7 @@ def test_second_run_gives_the_same_bytes_of_everything_but_logs_and_report(copie
     but = r"^logs/|_report\.html$"  # they say when, how long and with what command
     before = studies.hash_tree(output, but=but)
     assert len(before) > 20
-    studies.run_well(study, output, make_spec(), "--nprocs", "1", "--mem-gb", "1e-6")
+    studies.run_well(study, output, make_spec(), "--nprocs", "1", "--mem-gb", "1e-6", "--force")
     assert studies.hash_tree(output, but=but) == before
     assert not (output / ".staging").exists()
     assert not (output / ".work").exists()
@@ -208,7 +208,8 @@ def test_dataset_description_says_what_bids_requires_of_a_derivative(finished):
     assert description["Name"]
     assert description["BIDSVersion"].startswith("1.")
     assert description["DatasetType"] == "derivative"
-    assert description["GeneratedBy"] == [{"Name": "bids_group", "Version": __version__}]
+    (generated_by,) = description["GeneratedBy"]
+    assert (generated_by["Name"], generated_by["Version"]) == ("bids_group", __version__)
     assert description["DatasetLinks"] == {"firstlevel": study.firstlevel.as_uri()}
     assert {"URL": study.bids.as_uri()} in description["SourceDatasets"]
 
@@ -254,6 +255,6 @@ def test_every_option_of_the_interface_is_known(capsys):
         *("--model", "-m", "--derivatives", "-d", "--participant-label", "--participant_label", "--bids-filter-file"),
         *("--bids-database-dir", "--skip-bids-validation", "--mask", "--n-permutations", "--random-seed", "--work-dir"),
         *("-w", "--nprocs", "--n_cpus", "--n-cpus", "--mem-gb", "--dask-scheduler", "--slurm", "--dry-run"),
-        *("--reports-only", "--verify", "--version", "--verbose", "-v", "-h"),
+        *("--reports-only", "--verify", "--force", "--version", "--verbose", "-v", "-h"),
     ):
         assert option in said

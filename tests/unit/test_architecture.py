@@ -23,8 +23,10 @@ MAY_IMPORT = {
     "outputs": LEAVES | {"inputs", "stats", "cortex"},
     "report": LEAVES | {"outputs.naming", "cortex"},
     "analysis": LEAVES | {"inputs", "stats", "outputs", "checkpoints"},
-    "workflow": LEAVES | {"progress", "work_folder", "checkpoints", "inputs", "stats", "outputs", "report", "analysis"},
-    "cli": LEAVES | {"progress", "inputs", "outputs", "workflow"},
+    "rerun": LEAVES | {"inputs", "outputs", "report"},
+    "workflow": LEAVES
+    | {"progress", "work_folder", "checkpoints", "inputs", "stats", "outputs", "report", "analysis", "rerun"},
+    "cli": LEAVES | {"progress", "inputs", "outputs", "workflow", "rerun"},
 }
 # Libraries that one module, or one folder of them, alone may know.
 OWNERS = {

@@ -80,6 +80,7 @@ def collect(tmp_path, *models, excluded=()):
     record = {
         "Model": "faces", "Description": None, "Version": "0.9.8", "Command": [], "Python": "3.11.7", "Nodes": nodes, "Warnings": [],
         "Packages": {"numpy": "2.4.6", "scipy": "1.17.1", "nibabel": "5.4.2", "pybids": "0.22.0"}, "Datasets": {"first": "/data"},
+        "Container": None, "SourceSHA256": "", "SpecSHA256": "", "Seeds": [], "Inputs": [],
     }  # fmt: skip
     path = tmp_path / naming.provenance_name("faces")
     path.parent.mkdir()

@@ -29,3 +29,12 @@ def test_away_from_a_terminal_progress_is_one_line_of_the_log(capsys):
     logger.setLevel(level)
     assert lines.lines == ["INFO: reading maps: 3"]
     assert "\r" not in capsys.readouterr().err
+
+
+def test_time_that_is_left_is_said_but_not_kept():
+    log = LogLines()
+    for text, extra in (("reading maps: 6", None), ("reading maps: 3 of 6, about 9 s left", {"is_passing": True})):
+        log.handle(
+            logging.getLogger("bids_group").makeRecord("bids_group", logging.INFO, "", 0, text, (), None, extra=extra)
+        )
+    assert log.lines == ["INFO: reading maps: 6"]

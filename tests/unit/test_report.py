@@ -199,6 +199,8 @@ def write_analysis(output_dir, nodes):
         "Command": ["bids_group", "/data", "/out", "group", "-m", "my spec.json"], "Python": "3.11.7",
         "Packages": {"numpy": "2.4.6", "nilearn": "0.14.1"}, "Warnings": ["sub-04 was left out"],
         "Datasets": {"firstlevel": "/data/first level"}, "stages": {"fit": 1.25},
+        "Container": {"Type": "docker", "Tag": f"image{HOSTILE}"}, "SourceSHA256": "5" * 64, "SpecSHA256": "6" * 64, "Seeds": [0, 7],
+        "Inputs": [{"URI": f"bids:firstlevel:{HOSTILE}.nii.gz", "Kind": "map", "Bytes": 1234, "SHA256": "7" * 64}],
         "Nodes": [write_node(output_dir, node, inputs) for node, inputs in nodes.items()],
     }  # fmt: skip
     path = output_dir / naming.provenance_name("faces")
@@ -339,6 +341,15 @@ def test_warnings_of_the_run_and_of_every_model_are_shown(page):
 def test_provenance_quotes_the_command(page):
     assert "bids_group /data /out group -m 'my spec.json'" in page.words()
     assert "numpy 2.4.6" in page.words()
+
+
+def test_provenance_shows_container_seeds_and_the_hash_of_every_input(page):
+    words = page.words()
+    assert f"type docker , tag image{HOSTILE}" in words
+    assert "Seeds 0, 7" in words
+    assert f"bids:firstlevel:{HOSTILE}.nii.gz map 1234 {'7' * 64}" in words
+    assert "SHA-256 of 1 input file" in words
+    assert naming.provenance_name("faces") in page.attributes("href")
 
 
 def test_the_methods_are_said_and_can_be_copied(page):

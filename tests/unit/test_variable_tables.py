@@ -6,7 +6,7 @@ import pytest
 
 from bids_group.errors import DataError, SpecError
 from bids_group.inputs.study import InputOptions, prepare_study
-from bids_group.inputs.variable_tables import read_further_tables, read_participants
+from bids_group.inputs.variable_tables import list_tables, read_further_tables, read_participants
 from bids_group.inputs.variables import VariableTable
 from tests.builders import make_maps, make_spec, write_derivative, write_participants, write_spec
 
@@ -90,6 +90,19 @@ def test_the_raw_dataset_comes_before_the_derivative(tmp_path):
     table = make_table(tmp_path / "raw", tmp_path / "derivative")
     assert table.resolve("bdi").numbers[0] == 1
     assert table.resolve("days").numbers[0] == 0
+
+
+def test_every_table_that_is_read_is_listed_and_no_other(tmp_path):
+    raw, derived = tmp_path / "raw", tmp_path / "derived"
+    write_sessions(raw)
+    for folder in (raw, derived):
+        write_table(folder, "phenotype/memory.tsv", "participant_id\tspan\nsub-01\t5")
+        write_participants(folder, pd.DataFrame({"participant_id": ["sub-01"], "age": [30]}))
+    write_table(raw, "phenotype/memory.json", "{}")
+    names = [path.relative_to(raw).as_posix() for path in list_tables([raw, derived])]
+    sessions = [f"sub-{subject}/sub-{subject}_sessions.tsv" for subject in SUBJECTS]
+    assert names == ["participants.tsv", *sessions, "phenotype/memory.tsv"]
+    assert list_tables([tmp_path]) == []
 
 
 def test_a_word_among_numbers_is_told_with_subject_and_session(tmp_path):
