@@ -1,6 +1,7 @@
 """OUTPUT_DIR as a BIDS derivative dataset: its description, and the tables that a node's models share."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,31 @@ TEMPLATES = "templates"
 # A pattern that ends in a slash, or names what is in a folder, would not silence the folder itself.
 BIDSIGNORE_LINES = ("/model-*_report.html", "/model-*_smdl.json", "/node-*")
 
+# The image sets it to its own name; apptainer says by one of the others that it runs the image.
+IMAGE_VARIABLE = "BIDS_GROUP_IMAGE"
+APPTAINER_VARIABLES = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+
+
+def describe_generator(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the app's own entry in GeneratedBy, with the container that it runs in, if it runs in its image.
+
+    Parameters
+    ----------
+    environment : Mapping of str to str
+        The variables of the process.
+
+    Returns
+    -------
+    dict
+        Name and Version, and in a container its Type (``docker`` or ``apptainer``) and Tag.
+    """
+    generator: dict[str, Any] = {"Name": APP_NAME, "Version": __version__}
+    image = environment.get(IMAGE_VARIABLE)
+    if image:
+        is_apptainer = any(variable in environment for variable in APPTAINER_VARIABLES)
+        generator["Container"] = {"Type": "apptainer" if is_apptainer else "docker", "Tag": image}
+    return generator
+
 
 def describe_dataset(output_dir: Path, bids_dir: Path, spec: ModelSpec, datasets: Iterable[Dataset]) -> dict[str, Any]:
     """Return the content of dataset_description.json.
@@ -50,7 +76,7 @@ def describe_dataset(output_dir: Path, bids_dir: Path, spec: ModelSpec, datasets
         "Name": "Group-level results of bids_group",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": APP_NAME, "Version": __version__}],
+        "GeneratedBy": [describe_generator(os.environ)],
         "SourceDatasets": [{"URL": uri} for uri in sources],
         "DatasetLinks": links,
     }
