@@ -1,11 +1,4 @@
-# An image that runs the app and holds nothing else: no compiler, no pip, no caches.
-#
-#   docker build -t bids_group .
-#   docker run --rm -v DATASET:/data:ro -v OUTPUT:/out bids_group /data /out group --model /data/model_smdl.json
-#
-# Builders behind a proxy or a mirror hand pip their own settings as build secrets, of which the image keeps nothing:
-#   docker build --secret id=pip_conf,src=pip.conf --secret id=build_ca,src=ca.crt -t bids_group .
-# (pip.conf then says `cert = /run/build-ca.crt`).
+# An image that runs the app and holds nothing else: no compiler, no pip, no tests, no caches. See docs/containers.md.
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS python
@@ -14,7 +7,7 @@ FROM ${BASE_IMAGE} AS python
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 \
  && apt-get clean \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/*
 
 FROM python AS build
 # hadolint ignore=DL3008
@@ -22,35 +15,40 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3-venv \
  && rm -rf /var/lib/apt/lists/*
 COPY requirements.lock /src/
+# Builders behind a proxy or a mirror hand pip their own settings as secrets, of which the image keeps nothing.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=build_ca,target=/run/build-ca.crt \
     python3 -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /src/requirements.lock
+ && /opt/venv/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes -r /src/requirements.lock
 COPY . /src/
-# What installs has no place in what runs.
+# What installs and what tests has no place in what runs. Bytecode has: nothing can be compiled into a read-only image.
+# Its validity is by hash, because dates of files do not survive every conversion of an image.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=build_ca,target=/run/build-ca.crt \
-    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps /src \
- && /opt/venv/bin/pip uninstall --yes setuptools pip
+    /opt/venv/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --no-deps /src \
+ && /opt/venv/bin/pip uninstall --yes setuptools pip \
+ && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv
 
 FROM python
+COPY --from=build /opt/venv /opt/venv
+RUN useradd --uid 1000 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bids
 ARG VERSION=0.2.0
+ARG REVISION=unknown
+# What dataset_description.json says of the container: give the name under which the image is published.
+ARG TAG=bids_group:${VERSION}
 LABEL org.opencontainers.image.title="bids_group" \
       org.opencontainers.image.description="A BIDS App for group-level fMRI" \
       org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /opt/venv /opt/venv
-# The record of a run names the image, which cannot see its own name.
-ENV BIDS_GROUP_IMAGE=bids_group:${VERSION}
-RUN useradd --uid 1000 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bids
-# No display, nothing of the user's own Python, and nothing kept in a home of the image. matplotlib's list of fonts goes
-# to the work directory, which the app sees to unless MPLCONFIGDIR is set.
+# No display, and nothing kept in a home. matplotlib's list of fonts goes to the work directory.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/tmp \
     LC_ALL=C.UTF-8 \
     MPLBACKEND=Agg \
     XDG_CACHE_HOME=/tmp/cache \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONNOUSERSITE=1
+    BIDS_GROUP_IMAGE=${TAG}
 USER 1000
-ENTRYPOINT ["bids_group"]
+# Isolated (-I): apptainer hands on the user's environment, whose PYTHONPATH would bring in other packages than these.
+ENTRYPOINT ["/opt/venv/bin/python3", "-I", "/opt/venv/bin/bids_group"]

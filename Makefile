@@ -11,10 +11,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test test-browser lint format bench oracles validate lock clean
+.PHONY: help env dev-env demo test test-browser test-container lint format bench oracles validate lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 env: $(VENV)/.runtime  ## Make .venv from requirements.lock
 
@@ -55,6 +55,13 @@ $(VENV)/.browser: requirements-browser.lock $(VENV)/.dev
 	$(call install,requirements-browser.lock)
 	@touch $@
 
+test-container: $(VENV)/.container  ## Build the image, test it with Docker and Apptainer (as root; Debian: see .ci/run)
+	@$(PY) -m pytest tests/container
+
+$(VENV)/.container: requirements-container.lock $(VENV)/.dev
+	$(call install,requirements-container.lock)
+	@touch $@
+
 lint: dev-env  ## ruff, mypy, hadolint
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -88,6 +95,7 @@ lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer 
 	@$(COMPILE) $(UPGRADE) -o requirements.lock pyproject.toml
 	@$(COMPILE) $(UPGRADE) -c requirements.lock --group dev -o requirements-dev.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group browser -o requirements-browser.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group container -o requirements-container.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -o benchmarks/requirements-peers.lock benchmarks/requirements-peers.in
 
 clean:  ## Remove the environment, the demo and caches

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bids_group.outputs.staging import leave_no_empty_folders, translate_errors
 
-# matplotlib would else keep its list of fonts under HOME, which may be unwritable and is not ours.
 RUN_PREFIX = "run-"
+# matplotlib would else keep its list of fonts under HOME, which may be unwritable and is not ours. What the variable
+# names already may be of another machine: apptainer hands on the environment, not the folder.
 LIBRARY_FOLDERS = {"MPLCONFIGDIR": "matplotlib"}
 
 
@@ -42,15 +43,27 @@ def open_work_folder(folder: Path, *, is_shared: bool) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             # Not the process id: runs in several containers have the same.
             own = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=folder))
-        missing = {
-            variable: str(own / name) for variable, name in LIBRARY_FOLDERS.items() if variable not in os.environ
-        }
         try:
-            os.environ.update(missing)
-            yield own
+            with _lend_to_libraries(own):
+                yield own
             if not is_shared:
                 shutil.rmtree(folder, ignore_errors=True)  # after success checkpoints are of no use
         finally:
-            for variable in missing:
-                os.environ.pop(variable, None)
             shutil.rmtree(own, ignore_errors=True)
+
+
+@contextmanager
+def _lend_to_libraries(folder: Path) -> Iterator[None]:
+    """Let libraries that keep files write below a folder, unless a variable names one that can be written to."""
+    before = {variable: os.environ.get(variable) for variable in LIBRARY_FOLDERS}
+    lent = [variable for variable, named in before.items() if not os.access(named or "", os.W_OK)]
+    os.environ.update({variable: str(folder / LIBRARY_FOLDERS[variable]) for variable in lent})
+    try:
+        yield
+    finally:
+        for variable in lent:
+            named = before[variable]
+            if named is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = named

@@ -13,6 +13,7 @@ import bids_group
 from bids_group.cli import main
 from bids_group.entities import to_label
 from tests import builders
+from tests.bids_validator import find_bids_errors
 
 ROOT = Path(bids_group.__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -211,3 +212,4 @@ def test_every_spec_of_the_documentation_gives_the_contrasts_and_corrections_tha
         for contrast, rows in results.groupby("contrast"):
             assert sorted(rows["correction"]) == sorted(list_corrections(node, contrast))
         assert (results["n_voxels_tested"] > 10).all()
+    assert find_bids_errors(output) == []

@@ -11,12 +11,13 @@ import pytest
 
 from bids_group import __version__
 from bids_group.cli import main
+from bids_group.outputs.dataset import BIDSIGNORE_LINES
 from tests import builders
+from tests.bids_validator import find_bids_errors
 from tests.end_to_end import studies
 from tests.end_to_end.studies import PREFIX, read_table, read_values
 
 PROJECT = Path(__file__).parents[2]
-VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 SETTINGS = {"Inference": [{"Correction": "none"}]}
 T_MAP = f"node-mean/{PREFIX}contrast-A_stat-t_statmap.nii.gz"
 MASK = f"node-mean/{PREFIX}contrast-A_desc-analysis_mask.nii.gz"
@@ -196,10 +197,7 @@ def test_glass_brain_and_cortex_are_drawn_of_maps_in_mni_space_only(finished, tm
 
 def test_output_passes_the_bids_validator_without_errors(finished):
     _, output = finished
-    done = subprocess.run([VALIDATOR, "--format", "json", output], capture_output=True, text=True, check=False)
-    issues = json.loads(done.stdout)["issues"]["issues"]
-    assert [issue for issue in issues if issue["severity"] == "error"] == []
-    assert done.returncode == 0
+    assert find_bids_errors(output) == []
 
 
 def test_dataset_description_says_what_bids_requires_of_a_derivative(finished):
@@ -218,6 +216,14 @@ def test_bidsignore_has_no_pattern_that_could_hide_a_subject(finished):
     _, output = finished
     lines = (output / ".bidsignore").read_text().split()
     assert sorted(lines) == ["/model-*_report.html", "/model-*_smdl.json", "/node-*"]
+
+
+@pytest.mark.parametrize("dropped", BIDSIGNORE_LINES)
+def test_every_line_of_bidsignore_is_needed(dropped, finished, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(finished[1], output)
+    (output / ".bidsignore").write_text("".join(f"{line}\n" for line in BIDSIGNORE_LINES if line != dropped))
+    assert find_bids_errors(output) != []
 
 
 # Before anything slow

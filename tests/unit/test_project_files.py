@@ -10,6 +10,9 @@ import pytest
 from cffconvert import Citation
 
 import bids_group
+from bids_group import errors
+from bids_group.cli import EXIT_INTERRUPTED, EXIT_OTHER, make_parser
+from bids_group.errors import BidsGroupError
 from bids_group.inputs.spec import read_spec
 from bids_group.inputs.strict import read_json
 
@@ -56,10 +59,28 @@ def test_version_is_the_same_everywhere():
     assert Citation(cffstr=read("CITATION.cff")).cffobj["version"] == VERSION
     assert re.search(r"^## \[(\d[^\]]*)\]", read("CHANGELOG.md"), flags=re.MULTILINE)[1] == VERSION
     assert re.search(r"^ARG VERSION=(.+)$", read("Dockerfile"), flags=re.MULTILINE)[1] == VERSION
+    assert set(re.findall(r'"Version": "(.+?)"', read("docs/containers.md"))) == {VERSION}
+    descriptor = json.loads(read("boutiques.json"))
+    assert descriptor["tool-version"] == VERSION
+    assert descriptor["container-image"]["image"] == f"bids_group:{VERSION}"
 
 
 def test_citation_is_valid():
     Citation(cffstr=read("CITATION.cff")).validate()
+
+
+def test_boutiques_has_the_options_of_the_command_line_but_those_that_run_no_analysis_here():
+    options = {name for action in make_parser()._actions for name in action.option_strings[-1:] or [action.dest]}
+    named = {one.get("command-line-flag", one["id"]) for one in json.loads(read("boutiques.json"))["inputs"]}
+    first_of_several = {"--participant-label", "--nprocs"}
+    elsewhere = {"analysis_level", "--help", "--version", "--dask-scheduler", "--slurm", "--reports-only", "--verify"}
+    assert named - first_of_several == options - {"--participant_label", "--n-cpus"} - elsewhere
+
+
+def test_boutiques_has_the_exit_codes_of_the_errors():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BidsGroupError)]
+    codes = {one["code"] for one in json.loads(read("boutiques.json"))["error-codes"]}
+    assert codes == {kind.exit_code for kind in kinds} | {EXIT_OTHER, EXIT_INTERRUPTED}
 
 
 def test_documentation_has_specs():
@@ -96,7 +117,7 @@ def test_every_page_of_the_documentation_can_be_reached_from_its_index():
 
 
 def test_what_runs_what_tests_and_what_installs_have_a_lock_each():
-    kinds = ("requirements-browser", "requirements-dev", "requirements-uv", "requirements")
+    kinds = ("requirements-browser", "requirements-container", "requirements-dev", "requirements-uv", "requirements")
     assert [lock.name for lock in LOCKS] == [f"{kind}.lock" for kind in kinds]
 
 
@@ -128,6 +149,18 @@ def test_no_tracked_text_names_a_place_on_one_machine():
         text = path.read_text(encoding="utf-8")
         for place in places:
             assert not re.search(rf"(?<![\w.*-]){place}", text), f"{path.relative_to(ROOT)} names {place}"
+
+
+@pytest.mark.parametrize("script", ["group.sbatch", "run_apptainer.sh"])
+def test_every_script_of_the_examples_is_one(script):
+    subprocess.run(["bash", "-n", ROOT / "examples" / script], check=True)
+
+
+def test_script_without_its_arguments_says_how_to_use_it():
+    command = ["bash", ROOT / "examples" / "run_apptainer.sh", "image.sif"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 64
+    assert done.stderr.startswith("usage: run_apptainer.sh IMAGE.sif BIDS_DIR OUTPUT_DIR SPEC.json")
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / ".github" / "workflows" / "ci.yml"], ids=lambda page: page.name)

@@ -58,6 +58,20 @@ def test_libraries_keep_their_files_there_and_the_environment_comes_back(tmp_pat
     assert "MPLCONFIGDIR" not in os.environ
 
 
+def test_a_folder_of_the_users_own_is_kept_to_where_it_can_be_written_to(tmp_path, monkeypatch):
+    (tmp_path / "fonts").mkdir()
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "fonts"))
+    with open_work_folder(tmp_path / "work", is_shared=True):
+        assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "fonts")
+
+
+def test_a_folder_that_is_not_there_is_replaced_for_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "of another machine"))
+    with open_work_folder(tmp_path / "work", is_shared=True) as folder:
+        assert os.environ["MPLCONFIGDIR"].startswith(str(folder))
+    assert os.environ["MPLCONFIGDIR"] == str(tmp_path / "of another machine")
+
+
 def test_a_file_in_the_way_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"), open_work_folder(tmp_path / "file" / "work", is_shared=True):
