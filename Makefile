@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test test-browser test-container lint format bench oracles validate lock clean
+.PHONY: help env dev-env demo test test-browser test-container test-cluster lint format bench oracles validate lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,13 @@ $(VENV)/.container: requirements-container.lock $(VENV)/.dev
 	$(call install,requirements-container.lock)
 	@touch $@
 
+test-cluster: $(VENV)/.cluster  ## Test Dask and a real Slurm of two nodes (Debian: apt-get install slurm-wlm munge)
+	@$(PY) -m pytest tests/cluster
+
+$(VENV)/.cluster: requirements-cluster.lock $(VENV)/.dev
+	$(call install,requirements-cluster.lock)
+	@touch $@
+
 lint: dev-env  ## ruff, mypy, hadolint
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -96,6 +103,7 @@ lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer 
 	@$(COMPILE) $(UPGRADE) -c requirements.lock --group dev -o requirements-dev.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group browser -o requirements-browser.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group container -o requirements-container.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock --extra cluster -o requirements-cluster.lock pyproject.toml
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -o benchmarks/requirements-peers.lock benchmarks/requirements-peers.in
 
 clean:  ## Remove the environment, the demo and caches

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import signal
 import sys
 import traceback
@@ -21,6 +22,7 @@ from bids_group.errors import (
 from bids_group.vocabulary import LARGEST_SEED, MOST_PERMUTATIONS
 
 if TYPE_CHECKING:
+    from bids_group.engines.options import EngineOptions
     from bids_group.inputs.study import InputOptions
     from bids_group.workflow import Options
 
@@ -28,8 +30,8 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_OTHER = 1
 ANALYSIS_LEVEL = "group"
 AUTO_MODEL = "auto"  # a file of that name is ./auto
-# Parsed because the interface has them; refused until they can be done.
-NOT_AVAILABLE = ("dask_scheduler", "slurm")
+SLURM_JOBS = 10
+SLURM_OPTIONS = ("slurm_jobs", "slurm_cpus", "slurm_mem_gb", "slurm_args")
 
 EPILOG = """\
 exit codes: 0 done; 16 invalid BIDS; 17 analysis level not group; 18 nothing selected; 64 usage; 65 bad data;
@@ -97,7 +99,21 @@ def _add_resource_options(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--nprocs", "--n_cpus", "--n-cpus", type=_positive_int, metavar="N", help="processors to use")
     group.add_argument("--mem-gb", type=_positive_float, metavar="G", help="bound of the memory for the maps, in GB")
     group.add_argument("--dask-scheduler", metavar="ADDRESS", help="run permutations on a Dask cluster")
-    group.add_argument("--slurm", action="store_true", default=None, help="run permutations through Slurm jobs")
+    group.add_argument("--slurm", action="store_true", help="run permutations through Slurm jobs")
+    group.add_argument(
+        "--slurm-jobs", type=_positive_int, metavar="N", help=f"jobs at a time, at most (default {SLURM_JOBS})"
+    )
+    group.add_argument("--slurm-cpus", type=_positive_int, metavar="N", help="processors of each job (default 4)")
+    group.add_argument("--slurm-mem-gb", type=_positive_float, metavar="G", help="memory of each job (default 8)")
+    group.add_argument(
+        "--slurm-args", type=shlex.split, metavar="ARGS", help="further options of sbatch: --slurm-args='--account=x'"
+    )
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="compute the I-th of N shares of the permutations and keep it in --work-dir; then run without --shard",
+    )
 
 
 def _add_mode_options(group: "argparse._ArgumentGroup") -> None:
@@ -142,6 +158,14 @@ def _seed(text: str) -> int:
     return number
 
 
+def _shard(text: str) -> tuple[int, int]:
+    number, total = (int(part) for part in text.split("/"))
+    if not 1 <= number <= total:
+        raise ValueError
+    return number, total
+
+
+_shard.__name__ = "share such as 2/5"
 _number_of_permutations.__name__ = f"whole number from 2 to {MOST_PERMUTATIONS}"
 _seed.__name__ = "whole number, not negative, of at most 63 bits"
 _positive_int.__name__ = "whole number above 0"
@@ -236,9 +260,6 @@ def _run(given: list[str]) -> None:
 
 
 def _check_arguments(parsed: argparse.Namespace) -> argparse.Namespace:
-    for name in NOT_AVAILABLE:
-        if getattr(parsed, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} is not available in this version")
     if parsed.analysis_level != ANALYSIS_LEVEL:
         raise AnalysisLevelError(
             f"the analysis level is {parsed.analysis_level!r}; this app has one: "
@@ -246,7 +267,33 @@ def _check_arguments(parsed: argparse.Namespace) -> argparse.Namespace:
         )
     if parsed.model is None and not (parsed.reports_only or parsed.verify):
         raise UsageError("--model SPEC.json is required; --model auto makes one")
+    _check_engine_options(parsed)
     return parsed
+
+
+def _check_engine_options(parsed: argparse.Namespace) -> None:
+    """Make sure that batches are to run at one place."""
+    places = {"--dask-scheduler": parsed.dask_scheduler, "--slurm": parsed.slurm, "--shard": parsed.shard}
+    chosen = [option for option, value in places.items() if value]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} exclude each other: permutations run at one place")
+    if parsed.shard and parsed.work_dir is None:
+        raise UsageError("--shard needs --work-dir: the folder in which all shards keep what they computed")
+    for name in SLURM_OPTIONS:
+        if getattr(parsed, name) is not None and not parsed.slurm:
+            raise UsageError(f"--{name.replace('_', '-')} is of no use without --slurm")
+
+
+def _make_engine_options(parsed: argparse.Namespace) -> "EngineOptions":
+    from bids_group.engines.options import EngineOptions, SlurmOptions
+
+    slurm = SlurmOptions(
+        n_jobs=parsed.slurm_jobs or SLURM_JOBS,
+        n_cpus=parsed.slurm_cpus,
+        memory_gb=parsed.slurm_mem_gb,
+        arguments=tuple(parsed.slurm_args or ()),
+    )
+    return EngineOptions(parsed.dask_scheduler, slurm if parsed.slurm else None)
 
 
 def _rerun(parsed: argparse.Namespace) -> None:
@@ -287,6 +334,7 @@ def _make_input_options(parsed: argparse.Namespace) -> "InputOptions":
 
 
 def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
+    from bids_group.checkpoints import Shard
     from bids_group.workflow import Options
 
     return Options(
@@ -297,5 +345,7 @@ def _make_options(parsed: argparse.Namespace, given: list[str]) -> "Options":
         memory_gb=parsed.mem_gb,
         force=parsed.force,
         dry_run=parsed.dry_run,
+        engine=_make_engine_options(parsed),
+        shard=None if parsed.shard is None else Shard(*parsed.shard),
         command=("bids_group", *given),
     )

@@ -4,20 +4,24 @@ import json
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from bids_group.analysis.fitting import fit_model
+from bids_group.analysis.fitting import FittedModel, fit_model
 from bids_group.analysis.model import assemble_result, infer_contrasts, load_maps
 from bids_group.analysis.permuting import Resources
 from bids_group.analysis.rearranging import check_study, describe_schemes
 from bids_group.analysis.region_tests import fit_regions
 from bids_group.analysis.regions import check_regions, locate_regions
-from bids_group.checkpoints import Checkpoints
+from bids_group.checkpoints import Checkpoints, Shard
+from bids_group.engines.choice import EngineOptions, check_engine, open_engine
 from bids_group.inputs.input_files import InputWatch, watch_inputs
+from bids_group.inputs.loading import GroupData
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import open_storage
@@ -37,7 +41,7 @@ from bids_group.outputs.naming import provenance_name, report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
 from bids_group.outputs.provenance import LogLines, identify_run, record_run, write_record
-from bids_group.outputs.results import ModelResult
+from bids_group.outputs.results import ContrastResult, ModelResult, RegionResult
 from bids_group.outputs.staging import Staging, open_staging
 from bids_group.outputs.verification import find_difference
 from bids_group.progress import StageClock, show_progress
@@ -45,6 +49,7 @@ from bids_group.rerun import write_report
 from bids_group.work_folder import open_work_folder
 
 WORK_FOLDER = ".work"
+JOB_LOGS = "job-logs"
 logger = logging.getLogger("bids_group")
 
 
@@ -66,6 +71,10 @@ class Options:
         Compute even if the same results stand there already.
     dry_run : bool
         Print what would be done, and do nothing.
+    engine : EngineOptions
+        Where the batches of permutation tests are computed.
+    shard : Shard or None
+        The share of them that this run computes and keeps in the work directory; None for a whole run.
     command : tuple of str
         The command line itself, for the record.
     """
@@ -77,6 +86,8 @@ class Options:
     memory_gb: float | None = None
     force: bool = False
     dry_run: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    shard: Shard | None = None
     command: tuple[str, ...] = ()
 
 
@@ -86,7 +97,7 @@ def run(options: Options, log: LogLines) -> Path | None:
     Returns
     -------
     Path or None
-        The report; None after a dry run.
+        The report; None after a dry run, or of a shard.
 
     Raises
     ------
@@ -102,28 +113,55 @@ def run(options: Options, log: LogLines) -> Path | None:
         made = _format_made_specs(study) if options.inputs.model is None else ""
         sys.stdout.write(format_plan(study.nodes, describe_schemes) + made)
         return None
-    n_threads = options.n_threads or len(os.sched_getaffinity(0))
+    check_engine(options.engine)
+    n_threads = _count_threads(options)
     report_path = options.output_dir / report_name(study.spec.name)
     with clock.stage("hash inputs"):
         watch = watch_inputs(study.files, study.stamps, n_threads=n_threads)
         identity = identify_run(study, options.inputs, watch.checksums)
     if not options.force and _is_done(options.output_dir, identity, n_threads):
         return report_path
-    folder = options.work_dir or options.output_dir / WORK_FOLDER
-    # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
-    with (
-        open_staging(options.output_dir) as staging,
-        open_work_folder(folder, is_shared=options.work_dir is not None) as work_folder,
-        open_storage(work_folder, options.memory_gb) as allocate,
-        open_painters(n_threads) as painters,
-        threadpool_limits(1),
-    ):
-        resources = Resources(n_threads, allocate, Checkpoints(folder), show_progress)
-        tables = [_analyse_node(node, study, watch, staging, resources, painters, clock) for node in study.nodes]
-        _compare_nodes(study, tables, staging, painters, clock)
+    if options.shard is not None:
+        _compute_shard(study, watch, options, clock)
+        return None
+    with open_staging(options.output_dir) as staging, _open_resources(options) as resources:
+        with open_painters(n_threads) as painters:
+            tables = [_analyse_node(node, study, watch, staging, resources, painters, clock) for node in study.nodes]
+            _compare_nodes(study, tables, staging, painters, clock)
         _write_rest(staging, study, identity, tables, options, clock, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
+        resources.checkpoints.discard_used()
     return report_path
+
+
+def _count_threads(options: Options) -> int:
+    return options.n_threads or len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _open_resources(options: Options) -> Iterator[Resources]:
+    """Offer memory, threads and a work directory, and where permutations run."""
+    folder = options.work_dir or options.output_dir / WORK_FOLDER
+    checkpoints = Checkpoints(folder, shard=options.shard)
+    # One thread for the linear algebra: the rounding of its sums must not depend on how many there are.
+    with (
+        open_work_folder(folder, is_shared=options.work_dir is not None) as run_folder,
+        open_storage(run_folder, options.memory_gb) as allocate,
+        threadpool_limits(1),
+        open_engine(options.engine, run_folder, folder / JOB_LOGS / run_folder.name) as compute_batches,
+    ):
+        yield Resources(
+            _count_threads(options), allocate, checkpoints, show_progress, compute_batches, options.shard
+        )
+
+
+def _compute_shard(study: Study, watch: InputWatch, options: Options, clock: StageClock) -> None:
+    """Compute a share of the batches of every permutation test, and write nothing but them."""
+    with _open_resources(options) as resources:
+        for node in study.nodes:
+            for model, grid in zip(node.plan.models, node.grids, strict=True):
+                _infer(node, model, grid, study, watch, resources, clock)
+    logger.info("%s is done; after the last one run the same command without --shard", options.shard)
 
 
 def _is_done(output_dir: Path, identity: dict[str, Any], n_threads: int) -> bool:
@@ -184,7 +222,30 @@ def _analyse_model(
     resources: Resources,
     clock: StageClock,
 ) -> ModelResult:
-    title = f"{node.plan.node.name}{f', {model.input_contrast}' if model.input_contrast else ''}"
+    data, fitted, contrasts, regions = _infer(node, model, grid, study, watch, resources, clock)
+    result = assemble_result(
+        node.plan, model, fitted, data, contrasts, masks=node.masks, datasets=study.datasets, regions=regions
+    )
+    for warning in result.warnings[len(model.warnings) :]:
+        logger.warning("%s: %s", _name_model(node, model), warning)
+    return result
+
+
+def _name_model(node: NodeStudy, model: ModelPlan) -> str:
+    return f"{node.plan.node.name}{f', {model.input_contrast}' if model.input_contrast else ''}"
+
+
+def _infer(
+    node: NodeStudy,
+    model: ModelPlan,
+    grid: Grid,
+    study: Study,
+    watch: InputWatch,
+    resources: Resources,
+    clock: StageClock,
+) -> tuple[GroupData, FittedModel, tuple[ContrastResult, ...], RegionResult | None]:
+    """Read, fit and test, as far as it depends on nothing that is written."""
+    title = _name_model(node, model)
     with clock.stage("read maps"), show_progress(f"{title}: reading maps", len(model.rows)) as advance:
         data = load_maps(
             node.plan,
@@ -206,12 +267,7 @@ def _analyse_model(
             located = locate_regions(rois, grid, study.spec.path.parent)
             watch.check(list_region_files(node, study.spec.path.parent))
             regions = fit_regions(node.plan, model, data, fitted.voxels, located, resources)
-    result = assemble_result(
-        node.plan, model, fitted, data, contrasts, masks=node.masks, datasets=study.datasets, regions=regions
-    )
-    for warning in result.warnings[len(model.warnings) :]:
-        logger.warning("%s: %s", title, warning)
-    return result
+    return data, fitted, contrasts, regions
 
 
 def _compare_nodes(

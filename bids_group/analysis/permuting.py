@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from bids_group import __version__
 from bids_group.analysis.coverage import number_subjects
 from bids_group.analysis.rearranging import Scheme, choose_scheme, find_forming_threshold, list_rearrangements
-from bids_group.checkpoints import Checkpoints, digest
+from bids_group.checkpoints import Checkpoints, Shard, digest
+from bids_group.errors import InterruptedRunError
 from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.inference_spec import InferenceSpec, PermutationSpec
 from bids_group.inputs.loading import GroupData
@@ -22,7 +23,17 @@ from bids_group.outputs.results import ContrastTest, InferenceResult, Rearrangin
 from bids_group.stats.partitioned import compute_subject_scores
 from bids_group.stats.permutation.batch import PreparedTest, prepare
 from bids_group.stats.permutation.design import KnownVariances, PermutationTest
-from bids_group.stats.permutation.engine import PermutationResult, PermutationState, run_permutations, start_state
+from bids_group.stats.permutation.engine import (
+    ALL,
+    ComputeBatches,
+    PermutationResult,
+    PermutationsStoppedError,
+    PermutationState,
+    find_pending,
+    join_state,
+    run_permutations,
+    start_state,
+)
 from bids_group.stats.permutation.inference import infer_by_permutation
 from bids_group.stats.permutation.patterns import find_missing_rows
 
@@ -37,6 +48,10 @@ class Resources:
     allocate : callable
         From a shape to a float32 array, in memory or in a file.
     checkpoints : Checkpoints
+    compute_batches : callable or None
+        Where batches are computed; None for the threads of this process.
+    shard : Shard or None
+        Which share of the batches is computed, and kept; None for all, and their results.
     show_progress : callable
         From a title and a total to a context, in which a function is called with how many steps were done.
     """
@@ -45,6 +60,13 @@ class Resources:
     allocate: Allocate
     checkpoints: Checkpoints
     show_progress: Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
+    compute_batches: ComputeBatches | None = None
+    shard: Shard | None = None
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Return the share of the batches, as of `find_pending`."""
+        return ALL if self.shard is None else (self.shard.number - 1, self.shard.total)
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,7 @@ def permute_contrast(contrast: TestedContrast, entry: InferenceSpec, resources: 
     Returns
     -------
     list of InferenceResult
-        One for each level, then the uncorrected p and the false discovery rate.
+        One for each level, then the uncorrected p and the false discovery rate; none of a shard.
 
     Raises
     ------
@@ -95,6 +117,8 @@ def permute_contrast(contrast: TestedContrast, entry: InferenceSpec, resources: 
     scheme = choose_scheme(contrast.plan, contrast.model, contrast.index)
     test = _state_test(contrast, entry, scheme)
     result = _run(test, contrast, resources, _name_test(test, scheme, entry.permutation))
+    if result is None:
+        return []
     found = infer_by_permutation(
         contrast.test.statistic,
         test,
@@ -161,30 +185,43 @@ def _find_data(contrast: TestedContrast) -> NDArray[np.float32]:
     return scores
 
 
-def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources, name: str) -> PermutationResult:
-    """Run a test from where an earlier run of this name was stopped, if one was."""
+def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources, name: str) -> PermutationResult | None:
+    """Run a test from where earlier runs of this name, or its shards, came to; return None for a shard."""
     label = contrast.model.contrasts[contrast.index].label
+    checkpoints = resources.checkpoints
     prepared = prepare(test, resources.allocate)
-    state = _load_state(prepared, resources.checkpoints.find(name))
-    n_left = len(state.is_done) - state.n_done
-    title = f"{contrast.plan.node.name}, {label}: rearrangements"
-    with resources.show_progress(title, n_left) as advance:
-        n_before = state.n_done
+    state = _load_state(prepared, checkpoints.find(name))
+    n_left = sum(stop - start for start, stop in find_pending(state, share=resources.share))
+    with resources.show_progress(f"{contrast.plan.node.name}, {label}: rearrangements", n_left) as advance:
+        try:
+            result = run_permutations(
+                prepared,
+                n_threads=resources.n_threads,
+                compute_batches=resources.compute_batches,
+                share=resources.share,
+                state=state,
+                report=_report_steps(state.n_done, advance),
+                on_batch=lambda state: checkpoints.keep(name, _store_state(state)),
+            )
+        except PermutationsStoppedError:  # a share is done
+            checkpoints.store(name, _store_state(state))
+            return None
+        except InterruptedRunError:  # between two batches: the state is whole
+            checkpoints.keep(name, _store_state(state), at_once=True)
+            raise
+    checkpoints.keep(name, _store_state(state), at_once=True)
+    return None if resources.shard else result
 
-        def report(n_done: int, _total: int) -> None:
-            nonlocal n_before
-            advance(n_done - n_before)
-            n_before = n_done
 
-        result = run_permutations(
-            prepared,
-            n_threads=resources.n_threads,
-            state=state,
-            report=report,
-            on_batch=lambda state: resources.checkpoints.keep(name, _store_state(state)),
-        )
-    resources.checkpoints.discard(name)
-    return result
+def _report_steps(n_before: int, advance: Callable[[int], object]) -> Callable[[int, int], None]:
+    """Return a function of how many have been done that passes on how many more these are than the last time."""
+
+    def report(n_done: int, _total: int) -> None:
+        nonlocal n_before
+        advance(n_done - n_before)
+        n_before = n_done
+
+    return report
 
 
 def _name_test(test: PermutationTest, scheme: Scheme, asked: PermutationSpec) -> str:
@@ -207,13 +244,15 @@ def _store_state(state: PermutationState) -> dict[str, NDArray[Any]]:
     return {"exceeding": state.exceeding, "is_done": state.is_done, **maxima}
 
 
-def _load_state(prepared: PreparedTest, stored: dict[str, NDArray[Any]] | None) -> PermutationState:
-    """Return the state of an earlier run, or a new one where there is none that fits."""
-    new = start_state(prepared)
-    if stored is None or set(stored) != set(_store_state(new)):
-        return new
-    for name, values in _store_state(new).items():
-        if stored[name].shape != values.shape or stored[name].dtype != values.dtype:
-            return new
-        values[...] = stored[name]
-    return new
+def _load_state(prepared: PreparedTest, kept: list[dict[str, NDArray[Any]]]) -> PermutationState:
+    """Return what earlier runs of a test came to, put together; what does not fit, or was counted, is left."""
+    state = start_state(prepared)
+    empty = _store_state(state)
+    for stored in kept:
+        fits = set(stored) == set(empty) and all(
+            stored[name].shape == values.shape and stored[name].dtype == values.dtype for name, values in empty.items()
+        )
+        if fits and not (stored["is_done"] & state.is_done).any():
+            maxima = {level: stored[f"maxima {level}"] for level in state.maxima}
+            join_state(state, PermutationState(maxima, stored["exceeding"], stored["is_done"]))
+    return state

@@ -152,8 +152,8 @@ def _test_contrasts(
         made = RegionTest(contrast, test.statistic, test.epsilon, test.effect_size, p, p_fdr)
         if rois.test.permutation is not None:
             tested = TestedContrast(plan, model, index, test, regions, regions.voxels)
-            over_regions = permute_contrast(tested, rois.test, resources)[0]  # of the level voxel, the only one
-            p_fwe = 10.0**-over_regions.inference.logp
-            made = replace(made, p_fwe=p_fwe, permutation=describe_permutation(over_regions))
+            for over_regions in permute_contrast(tested, rois.test, resources)[:1]:  # of voxel, or none of a shard
+                p_fwe = 10.0**-over_regions.inference.logp
+                made = replace(made, p_fwe=p_fwe, permutation=describe_permutation(over_regions))
         tests.append(made)
     return tuple(tests)

@@ -25,8 +25,8 @@ MAY_IMPORT = {
     "analysis": LEAVES | {"inputs", "stats", "outputs", "checkpoints"},
     "rerun": LEAVES | {"inputs", "outputs", "report"},
     "workflow": LEAVES
-    | {"progress", "work_folder", "checkpoints", "inputs", "stats", "outputs", "report", "analysis", "rerun"},
-    "cli": LEAVES | {"progress", "inputs", "outputs", "workflow", "rerun"},
+    | {"progress", "work_folder", "checkpoints", "engines", "inputs", "stats", "outputs", "report", "analysis", "rerun"},
+    "cli": LEAVES | {"progress", "checkpoints", "engines", "inputs", "outputs", "workflow", "rerun"},
 }
 # Libraries that one module, or one folder of them, alone may know.
 OWNERS = {

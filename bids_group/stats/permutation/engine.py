@@ -6,7 +6,7 @@ the run was interrupted.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +28,9 @@ from bids_group.stats.tfce import compute_tfce
 from bids_group.vocabulary import CLUSTER_LEVELS, PermutationLevel
 
 Floats = NDArray[np.float64]
+# From a prepared test and the start and stop of its batches to their results, in any order.
+ComputeBatches = Callable[[PreparedTest, Sequence[tuple[int, int]]], Iterator[BatchResult]]
+ALL = (0, 1)  # the share that is the whole
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def run_permutations(
     prepared: PreparedTest,
     *,
     n_threads: int = 1,
+    compute_batches: ComputeBatches | None = None,
+    share: tuple[int, int] = ALL,
     state: PermutationState | None = None,
     report: Callable[[int, int], None] | None = None,
     on_batch: Callable[[PermutationState], None] | None = None,
@@ -109,6 +114,10 @@ def run_permutations(
     prepared : PreparedTest
     n_threads : int
         Batches at a time. BLAS shall be held to one thread of its own.
+    compute_batches : callable or None
+        Where batches are computed; None for the threads of this process.
+    share : (int, int)
+        Which of the batches, as of `find_pending`.
     state : PermutationState or None
         From where to go on; it is filled further.
     report : callable or None
@@ -116,7 +125,7 @@ def run_permutations(
     on_batch : callable or None
         Called with the state after each batch, for checkpoints; never while the state changes.
     should_stop : callable or None
-        Asked before each batch; batches that have begun are completed.
+        Asked before each batch of this process; batches that have begun are completed.
 
     Returns
     -------
@@ -125,10 +134,15 @@ def run_permutations(
     Raises
     ------
     PermutationsStoppedError
-        If `should_stop` said so before the end.
+        If `should_stop` said so before the end, or only a share was asked for and the rest has not been computed.
     """
     state = start_state(prepared) if state is None else state
-    for result in _compute_batches(prepared, find_pending(state), n_threads, should_stop or _never):
+    pending = find_pending(state, share=share)
+    if compute_batches is None:
+        results = _compute_on_threads(prepared, pending, n_threads, should_stop or _never)
+    else:
+        results = compute_batches(prepared, pending)
+    for result in results:
         join_batch(state, result)
         if report is not None:
             report(state.n_done, len(state.is_done))
@@ -158,12 +172,14 @@ def start_state(prepared: PreparedTest) -> PermutationState:
     )
 
 
-def find_pending(state: PermutationState) -> list[tuple[int, int]]:
+def find_pending(state: PermutationState, *, share: tuple[int, int] = ALL) -> list[tuple[int, int]]:
     """List the batches that are still to be computed.
 
     Parameters
     ----------
     state : PermutationState
+    share : (int, int)
+        A remainder and a divisor: of the groups of BATCH those whose number leaves it.
 
     Returns
     -------
@@ -173,7 +189,12 @@ def find_pending(state: PermutationState) -> list[tuple[int, int]]:
     n = len(state.is_done)
     changes = np.flatnonzero(np.diff(state.is_done)) + 1
     borders = np.unique(np.concatenate([np.arange(0, n, BATCH), changes, [n]]))
-    return [(int(start), int(stop)) for start, stop in pairwise(borders) if not state.is_done[start]]
+    remainder, divisor = share
+    return [
+        (int(start), int(stop))
+        for start, stop in pairwise(borders)
+        if not state.is_done[start] and start // BATCH % divisor == remainder
+    ]
 
 
 def join_batch(state: PermutationState, result: BatchResult) -> None:
@@ -197,6 +218,28 @@ def join_batch(state: PermutationState, result: BatchResult) -> None:
         state.maxima[level][result.numbers] = maxima
     np.add(state.exceeding, result.exceeding, out=state.exceeding)
     state.is_done[batch] = True
+
+
+def join_state(state: PermutationState, other: PermutationState) -> None:
+    """Add to a state what another run of the same test has computed.
+
+    Parameters
+    ----------
+    state : PermutationState
+        Filled in place.
+    other : PermutationState
+
+    Raises
+    ------
+    ValueError
+        If some of it is there already: it would be counted twice.
+    """
+    if (state.is_done & other.is_done).any():
+        raise ValueError("some rearrangements have been computed in both")
+    for level, maxima in other.maxima.items():
+        np.copyto(state.maxima[level], maxima, where=~np.isnan(maxima))
+    np.add(state.exceeding, other.exceeding, out=state.exceeding)
+    np.logical_or(state.is_done, other.is_done, out=state.is_done)
 
 
 def summarise(prepared: PreparedTest, state: PermutationState) -> PermutationResult:
@@ -228,7 +271,7 @@ def summarise(prepared: PreparedTest, state: PermutationState) -> PermutationRes
     )
 
 
-def _compute_batches(
+def _compute_on_threads(
     prepared: PreparedTest, batches: list[tuple[int, int]], n_threads: int, should_stop: Callable[[], bool]
 ) -> Iterator[BatchResult]:
     """Yield the results of batches as they end, with one more in the queue than there are threads."""
