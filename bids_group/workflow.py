@@ -19,7 +19,8 @@ from bids_group.analysis.rearranging import check_study, describe_schemes
 from bids_group.analysis.region_tests import fit_regions
 from bids_group.analysis.regions import check_regions, locate_regions
 from bids_group.checkpoints import Checkpoints, Shard
-from bids_group.engines.choice import EngineOptions, check_engine, open_engine
+from bids_group.engines.choice import check_engine, open_engine
+from bids_group.engines.options import EngineOptions
 from bids_group.inputs.input_files import InputWatch, watch_inputs
 from bids_group.inputs.loading import GroupData
 from bids_group.inputs.nifti import Grid

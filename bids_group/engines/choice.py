@@ -3,48 +3,11 @@
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from bids_group.engines.options import EngineOptions
 from bids_group.errors import UsageError
 from bids_group.stats.permutation.engine import ComputeBatches
-
-
-@dataclass(frozen=True)
-class SlurmOptions:
-    """What is asked of Slurm.
-
-    Attributes
-    ----------
-    n_jobs : int
-        At a time, at most.
-    n_cpus : int or None
-        Of each job; None for what Dask's configuration says.
-    memory_gb : float or None
-        Of each job, in units of 1e9 bytes; None for what Dask's configuration says.
-    arguments : tuple of str
-        Further options of `sbatch`, one each.
-    """
-
-    n_jobs: int
-    n_cpus: int | None = None
-    memory_gb: float | None = None
-    arguments: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Where batches are computed; with neither, in this process.
-
-    Attributes
-    ----------
-    dask_scheduler : str or None
-        The address of a scheduler that runs.
-    slurm : SlurmOptions or None
-    """
-
-    dask_scheduler: str | None = None
-    slurm: SlurmOptions | None = None
 
 
 def check_engine(options: EngineOptions) -> None:

@@ -21,7 +21,7 @@ from bids_group.engines.packing import pack_test
 from bids_group.engines.worker import VERSIONS, check_versions, close_test, compute_batch
 from bids_group.errors import InterruptedRunError, UsageError
 from bids_group.stats.permutation.batch import BatchResult, PreparedTest
-from bids_group.stats.permutation.engine import ComputeBatches
+from bids_group.stats.permutation.engine import ComputeBatches, merge_batches
 
 CONNECT_SECONDS = 15
 PATIENCE_SECONDS = 30  # for a worker, before the user is told that there is none
@@ -182,35 +182,3 @@ def _await_worker(client: Client) -> None:
             return
         waited += PATIENCE_SECONDS
         logger.warning("no worker has come for %d s; the run waits on", waited)
-
-
-def merge_batches(batches: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
-    """Make fewer batches, of those that follow one another.
-
-    Parameters
-    ----------
-    batches : sequence of (int, int)
-        Start and stop, ascending.
-    most : int
-        How many there shall be, if none of them were apart.
-
-    Returns
-    -------
-    list of (int, int)
-
-    Examples
-    --------
-    >>> merge_batches([(0, 96), (96, 192), (288, 384), (384, 480), (480, 500)], 3)
-    [(0, 192), (288, 480), (480, 500)]
-    """
-    n_together = -(-len(batches) // most)
-    merged: list[tuple[int, int]] = []
-    count = 0
-    for start, stop in batches:
-        if merged and merged[-1][1] == start and count < n_together:
-            merged[-1] = merged[-1][0], stop
-            count += 1
-        else:
-            merged.append((start, stop))
-            count = 1
-    return merged

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from dask_jobqueue import SLURMCluster
 from distributed import Client
 
 import bids_group
-from bids_group.engines.choice import SlurmOptions
 from bids_group.engines.cluster import close_quietly, compute_on_cluster, quieten_dask
+from bids_group.engines.options import SlurmOptions
 from bids_group.errors import UsageError
 from bids_group.stats.permutation.engine import ComputeBatches
 
@@ -54,8 +54,10 @@ def start_slurm(options: SlurmOptions, folder: Path, log_folder: Path) -> Iterat
     if shutil.which("sbatch") is None:
         raise UsageError("--slurm: there is no sbatch on the PATH; run it where jobs can be submitted from")
     quieten_dask()
-    log_folder.mkdir(parents=True, exist_ok=True)
-    with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
+    with (
+        _keep_logs_of_failures(log_folder),
+        dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}),
+    ):
         cluster = SLURMCluster(**_choose_settings(options, folder, log_folder))
         with close_quietly(cluster):
             _try_job(cluster.job_script())
@@ -68,7 +70,18 @@ def start_slurm(options: SlurmOptions, folder: Path, log_folder: Path) -> Iterat
             client = Client(cluster, set_as_default=False)
             with close_quietly(client):
                 yield partial(compute_on_cluster, client, folder)
-    shutil.rmtree(log_folder, ignore_errors=True)
+
+
+@contextmanager
+def _keep_logs_of_failures(folder: Path) -> Iterator[None]:
+    """Take the logs of jobs away if all went well, or if there are none."""
+    try:
+        yield
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for path in (folder, folder.parent):
+            with suppress(OSError):
+                path.rmdir()
 
 
 def _choose_settings(options: SlurmOptions, folder: Path, log_folder: Path) -> dict[str, Any]:
@@ -83,7 +96,7 @@ def _choose_settings(options: SlurmOptions, folder: Path, log_folder: Path) -> d
         "job_script_prologue": [*configured["job-script-prologue"], *_name_packages()],
         # Slurm bounds the memory of the job. Dask would count the data, which are mapped and can be dropped.
         "worker_extra_args": [*configured["worker-extra-args"], "--memory-limit", "0"],
-        "scheduler_options": {"dashboard_address": None, **configured["scheduler-options"]},
+        "scheduler_options": {"dashboard": False, "dashboard_address": ":0", **configured["scheduler-options"]},
         "local_directory": configured["local-directory"] or shlex.quote(str(folder)),
         "log_directory": str(log_folder),
         "python": configured["python"] or shlex.quote(sys.executable),

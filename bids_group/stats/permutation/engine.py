@@ -197,6 +197,38 @@ def find_pending(state: PermutationState, *, share: tuple[int, int] = ALL) -> li
     ]
 
 
+def merge_batches(batches: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """Make fewer batches, of those that follow one another.
+
+    Parameters
+    ----------
+    batches : sequence of (int, int)
+        Start and stop, ascending.
+    most : int
+        How many there shall be, if none of them were apart.
+
+    Returns
+    -------
+    list of (int, int)
+
+    Examples
+    --------
+    >>> merge_batches([(0, 96), (96, 192), (288, 384), (384, 480), (480, 500)], 3)
+    [(0, 192), (288, 480), (480, 500)]
+    """
+    n_together = -(-len(batches) // most)
+    merged: list[tuple[int, int]] = []
+    count = 0
+    for start, stop in batches:
+        if merged and merged[-1][1] == start and count < n_together:
+            merged[-1] = merged[-1][0], stop
+            count += 1
+        else:
+            merged.append((start, stop))
+            count = 1
+    return merged
+
+
 def join_batch(state: PermutationState, result: BatchResult) -> None:
     """Add what a batch gave to the state.
 
