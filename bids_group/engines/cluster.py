@@ -18,7 +18,7 @@ from distributed.comm.core import CommClosedError
 from distributed.comm.registry import get_backend
 
 from bids_group.engines.packing import pack_test
-from bids_group.engines.worker import VERSIONS, check_versions, close_test, compute_batch
+from bids_group.engines.worker import VERSIONS, check_versions, close_test, compute_batch, name_blas
 from bids_group.errors import InterruptedRunError, UsageError
 from bids_group.stats.permutation.batch import BatchResult, PreparedTest
 from bids_group.stats.permutation.engine import ComputeBatches, merge_batches
@@ -111,6 +111,14 @@ def check_workers(client: Client, folder: Path) -> None:
     for worker, sees in client.run(os.path.isdir, str(folder)).items():
         if not sees:
             raise UsageError(f"the worker {worker} does not see {folder}; name a --work-dir that all workers share")
+    here = name_blas()
+    for worker, there in client.run(name_blas).items():
+        if there != here:
+            logger.warning(
+                "the worker %s computes with the BLAS of %s, this run with that of %s: last digits may differ; to have "
+                "them the same, export OPENBLAS_CORETYPE=Haswell for all",
+                *(worker, there, here),
+            )
 
 
 def compute_on_cluster(

@@ -10,7 +10,7 @@ from threading import Lock
 import numba
 import numpy as np
 import scipy
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bids_group import __version__
 from bids_group.engines.packing import unpack_test
@@ -111,6 +111,18 @@ def close_test(folder: str) -> None:
         test = _open.pop(folder, None)
         if test is not None:
             test.limits.restore_original_limits()
+
+
+def name_blas() -> str:
+    """Name the kind of processor that BLAS computes for here: sums are rounded alike where it is the same.
+
+    Returns
+    -------
+    str
+    """
+    return " and ".join(
+        sorted({str(library.get("architecture")) for library in threadpool_info() if library["user_api"] == "blas"})
+    )
 
 
 def check_versions(found: Mapping[str, Mapping[str, str | None]], wanted: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from tests.cluster.private_slurm import list_jobs, run_slurm
 from tests.permutation_designs import make_test
 
 PATIENCE = 300
+ALIVE = "PENDING,RUNNING,COMPLETING"
 BOX = (30, 34, 28)
 LEVELS = ("voxel", "cluster-size", "cluster-mass", "tfce")
 SMALL_JOBS = ("--slurm-cpus", "1", "--slurm-mem-gb", "1", "--slurm-args=--time=10")
@@ -88,16 +89,26 @@ def test_a_packed_test_is_the_same_and_stays_out_of_memory(prepared, tmp_path):
     assert unpacked.test.rearrangements.n == prepared.test.rearrangements.n
 
 
-def test_a_dask_cluster_gives_the_same_bytes(runs, expected, dask_cluster):
-    runs.run("dask", "--dask-scheduler", dask_cluster.scheduler_address)
-    assert runs.hash("dask") == expected
-    assert not (runs.root / "dask" / ".work").exists()
+def submit(slurm, runs, script, *options, given, **variables):
+    """Submit a batch script of the examples; return the number of its job."""
+    program = f"{sys.executable} {PROJECT / 'run.py'}"
+    environment = {**runs.environment, **slurm, "BIDS_GROUP": program, **variables}
+    options = ["--parsable", f"--output={runs.root}/{script}-%A.log", "--mem=1G", *options]
+    return run_slurm(environment, "sbatch", *options, str(PROJECT / "examples" / script), *given).strip()
 
 
-def test_slurm_jobs_give_the_same_bytes_and_end(runs, expected, slurm):
-    runs.run("slurm", "--slurm", "--slurm-jobs", "2", *SMALL_JOBS, environment=slurm)
+def read_logs(runs, script):
+    return "".join(path.read_text() for path in sorted(runs.root.glob(f"{script}-*.log")))
+
+
+def test_a_job_that_starts_further_jobs_gives_the_same_bytes(runs, expected, slurm):
+    work = runs.root / "work"
+    given = [*runs.name_arguments("slurm")[:2], str(runs.spec), str(work)]
+    submit(slurm, runs, "slurm.sbatch", given=given, JOBS="1", CPUS="1", MEM_GB="1")
+    await_that(lambda: not list_jobs(slurm, ALIVE))
+    assert (runs.root / "slurm").is_dir(), read_logs(runs, "slurm.sbatch")
     assert runs.hash("slurm") == expected
-    await_that(lambda: not list_jobs(slurm))
+    assert not list(work.iterdir())
 
 
 def test_a_job_that_is_cancelled_is_made_up_for(runs, expected, slurm):
@@ -115,15 +126,10 @@ def test_a_job_that_is_cancelled_is_made_up_for(runs, expected, slurm):
 def test_shares_of_a_job_array_give_the_same_bytes(runs, expected, slurm):
     work = runs.root / "shards"
     given = [*runs.name_arguments("merged")[:2], str(runs.spec), str(work)]
-    environment = {**runs.environment, **slurm, "BIDS_GROUP": f"{sys.executable} {PROJECT / 'run.py'}"}
-    options = ["--parsable", f"--output={runs.root}/%x-%A.log", "--mem=1G"]
-    submit = ["sbatch", *options, "--array=1-3", str(PROJECT / "examples" / "shards.sbatch"), *given]
-    job = run_slurm(environment, *submit).strip()
-    options += [f"--dependency=afterok:{job}"]
-    run_slurm(environment, "sbatch", *options, str(PROJECT / "examples" / "merge.sbatch"), *given)
-    await_that(lambda: not list_jobs(slurm, "PENDING,RUNNING,COMPLETING"))
-    said = "".join(path.read_text() for path in runs.root.glob("bids_group-*.log"))
-    assert "rearrangements: 0" in said, said
+    job = submit(slurm, runs, "shards.sbatch", "--array=1-3", given=given)
+    submit(slurm, runs, "merge.sbatch", f"--dependency=afterok:{job}", given=given)
+    await_that(lambda: not list_jobs(slurm, ALIVE))
+    assert "rearrangements: 0" in read_logs(runs, "merge.sbatch")
     assert runs.hash("merged") == expected
     assert not list(work.iterdir())
 
@@ -155,6 +161,14 @@ def start_dask():
         for process in processes:
             process.kill()
             process.wait()
+
+
+def test_a_dask_cluster_gives_the_same_bytes(runs, expected):
+    with start_dask() as (_, address):
+        said = runs.run("dask", "--dask-scheduler", address)
+    assert runs.hash("dask") == expected
+    assert not (runs.root / "dask" / ".work").exists()
+    assert "computes with" not in said
 
 
 def test_a_run_whose_scheduler_goes_ends_with_75_and_is_resumed_with_the_same_bytes(runs, expected):
