@@ -151,9 +151,7 @@ def _open_resources(options: Options) -> Iterator[Resources]:
         threadpool_limits(1),
         open_engine(options.engine, run_folder, folder / JOB_LOGS / run_folder.name) as compute_batches,
     ):
-        yield Resources(
-            _count_threads(options), allocate, checkpoints, show_progress, compute_batches, options.shard
-        )
+        yield Resources(_count_threads(options), allocate, checkpoints, show_progress, compute_batches, options.shard)
 
 
 def _compute_shard(study: Study, watch: InputWatch, options: Options, clock: StageClock) -> None:

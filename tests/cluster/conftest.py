@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,11 @@ def _installed():
     missing = [name for name in ("distributed", "dask_jobqueue") if importlib.util.find_spec(name) is None]
     assert not missing, f"{', '.join(missing)} not installed: make test-cluster installs them"
     assert not find_missing(), f"{', '.join(find_missing())} not found; Debian: apt-get install slurm-wlm munge"
+
+
+def pytest_configure():
+    """Take down what was started even if the tests are told to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class Runs:

@@ -44,7 +44,7 @@ KillWait=2
 DefMemPerCPU=1000
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=6000 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=6000 State=UNKNOWN
-PartitionName=test Nodes=n1,n2 Default=YES MaxTime=60 State=UP
+PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
 

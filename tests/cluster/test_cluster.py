@@ -93,7 +93,7 @@ def submit(slurm, runs, script, *options, given, **variables):
     """Submit a batch script of the examples; return the number of its job."""
     program = f"{sys.executable} {PROJECT / 'run.py'}"
     environment = {**runs.environment, **slurm, "BIDS_GROUP": program, **variables}
-    options = ["--parsable", f"--output={runs.root}/{script}-%A.log", "--mem=1G", *options]
+    options = ["--parsable", f"--output={runs.root}/{script}-%j.log", "--mem=1G", *options]
     return run_slurm(environment, "sbatch", *options, str(PROJECT / "examples" / script), *given).strip()
 
 

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "progress": LEAVES,
     "cortex": LEAVES,
     "checkpoints": LEAVES,
+    "engines": LEAVES | {"stats"},
     "work_folder": LEAVES | {"outputs.staging"},
     "inputs": LEAVES,
     "stats": LEAVES,
@@ -25,7 +26,18 @@ MAY_IMPORT = {
     "analysis": LEAVES | {"inputs", "stats", "outputs", "checkpoints"},
     "rerun": LEAVES | {"inputs", "outputs", "report"},
     "workflow": LEAVES
-    | {"progress", "work_folder", "checkpoints", "engines", "inputs", "stats", "outputs", "report", "analysis", "rerun"},
+    | {
+        "progress",
+        "work_folder",
+        "checkpoints",
+        "engines",
+        "inputs",
+        "stats",
+        "outputs",
+        "report",
+        "analysis",
+        "rerun",
+    },
     "cli": LEAVES | {"progress", "checkpoints", "engines", "inputs", "outputs", "workflow", "rerun"},
 }
 # Libraries that one module, or one folder of them, alone may know.
@@ -35,9 +47,23 @@ OWNERS = {
     "bids": "inputs.query",
     "formulaic": "inputs.design",
     "jinja2": "report.build",
+    "distributed": "engines",
+    "dask": "engines.slurm",
+    "dask_jobqueue": "engines.slurm",
 }
 NOT_IN_STATS = {"pandas", "nibabel", "pathlib", "logging", "os", "json"}
-FAST = {"numpy", "scipy", "pandas", "nibabel", "nilearn", "bids", "matplotlib", "threadpoolctl", "jinja2"}
+FAST = {
+    "numpy",
+    "scipy",
+    "pandas",
+    "nibabel",
+    "nilearn",
+    "bids",
+    "matplotlib",
+    "threadpoolctl",
+    "jinja2",
+    "distributed",
+}
 
 
 def name_module(path: Path) -> str:

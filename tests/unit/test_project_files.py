@@ -73,7 +73,8 @@ def test_boutiques_has_the_options_of_the_command_line_but_those_that_run_no_ana
     options = {name for action in make_parser()._actions for name in action.option_strings[-1:] or [action.dest]}
     named = {one.get("command-line-flag", one["id"]) for one in json.loads(read("boutiques.json"))["inputs"]}
     first_of_several = {"--participant-label", "--nprocs"}
-    elsewhere = {"analysis_level", "--help", "--version", "--dask-scheduler", "--slurm", "--reports-only", "--verify"}
+    elsewhere = {"analysis_level", "--help", "--version", "--dask-scheduler", "--reports-only", "--verify", "--shard"}
+    elsewhere |= {"--slurm", "--slurm-jobs", "--slurm-cpus", "--slurm-mem-gb", "--slurm-args"}
     assert named - first_of_several == options - {"--participant_label", "--n-cpus"} - elsewhere
 
 
