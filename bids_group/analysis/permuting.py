@@ -209,8 +209,11 @@ def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources, 
         except InterruptedRunError:  # between two batches: the state is whole
             checkpoints.keep(name, _store_state(state), at_once=True)
             raise
-    checkpoints.keep(name, _store_state(state), at_once=True)
-    return None if resources.shard else result
+    if resources.shard is not None:  # which is the whole
+        checkpoints.store(name, _store_state(state))
+        return None
+    checkpoints.keep(name, _store_state(state), at_once=True)  # the run may still be stopped in what follows
+    return result
 
 
 def _report_steps(n_before: int, advance: Callable[[int], object]) -> Callable[[int, int], None]:
