@@ -212,7 +212,7 @@ def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources, 
     if resources.shard is not None:  # which is the whole
         checkpoints.store(name, _store_state(state))
         return None
-    checkpoints.keep(name, _store_state(state), at_once=True)  # the run may still be stopped in what follows
+    checkpoints.keep(name, _store_state(state))  # the run may still be stopped in what follows
     return result
 
 
