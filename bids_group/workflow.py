@@ -21,6 +21,7 @@ from bids_group.analysis.regions import check_regions, locate_regions
 from bids_group.checkpoints import Checkpoints, Shard
 from bids_group.engines.choice import check_engine, open_engine
 from bids_group.engines.options import EngineOptions
+from bids_group.errors import DataError
 from bids_group.inputs.input_files import InputWatch, watch_inputs
 from bids_group.inputs.loading import GroupData
 from bids_group.inputs.nifti import Grid
@@ -151,7 +152,14 @@ def _open_resources(options: Options) -> Iterator[Resources]:
         threadpool_limits(1),
         open_engine(options.engine, run_folder, folder / JOB_LOGS / run_folder.name) as compute_batches,
     ):
-        yield Resources(_count_threads(options), allocate, checkpoints, show_progress, compute_batches, options.shard)
+        resources = Resources(
+            _count_threads(options), allocate, checkpoints, show_progress, compute_batches, options.shard
+        )
+        try:
+            yield resources
+        except DataError:  # of the same data nothing will come the next time
+            checkpoints.discard_used()
+            raise
 
 
 def _compute_shard(study: Study, watch: InputWatch, options: Options, clock: StageClock) -> None:
