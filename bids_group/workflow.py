@@ -12,42 +12,26 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from bids_group.analysis.fitting import FittedModel, fit_model
-from bids_group.analysis.model import assemble_result, infer_contrasts, load_maps
 from bids_group.analysis.permuting import Resources
 from bids_group.analysis.rearranging import check_study, describe_schemes
-from bids_group.analysis.region_tests import fit_regions
-from bids_group.analysis.regions import check_regions, locate_regions
+from bids_group.analysis.regions import check_regions
 from bids_group.checkpoints import Checkpoints, Shard
 from bids_group.engines.choice import check_engine, open_engine
 from bids_group.engines.options import EngineOptions
 from bids_group.errors import DataError
 from bids_group.inputs.input_files import InputWatch, watch_inputs
-from bids_group.inputs.loading import GroupData
-from bids_group.inputs.nifti import Grid
-from bids_group.inputs.plan import ModelPlan
 from bids_group.inputs.storage import open_storage
-from bids_group.inputs.study import InputOptions, NodeStudy, Study, list_map_paths, list_region_files, prepare_study
-from bids_group.outputs.comparisons import find_shared_labels, list_pairs
-from bids_group.outputs.dataset import (
-    ModelTables,
-    tabulate_model,
-    template_name,
-    write_comparisons,
-    write_dataset_files,
-    write_node_tables,
-)
-from bids_group.outputs.derivatives import write_model
-from bids_group.outputs.drawing import Painters, count_figures, draw_model, draw_pairs, open_painters
+from bids_group.inputs.study import InputOptions, Study, prepare_study
+from bids_group.outputs.dataset import template_name, write_dataset_files
+from bids_group.outputs.drawing import open_painters
 from bids_group.outputs.naming import provenance_name, report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
-from bids_group.outputs.provenance import LogLines, identify_run, record_run, write_record
-from bids_group.outputs.results import ContrastResult, ModelResult, RegionResult
-from bids_group.outputs.staging import Staging, open_staging
+from bids_group.outputs.provenance import LogLines, identify_run
+from bids_group.outputs.staging import open_staging
 from bids_group.outputs.verification import find_difference
 from bids_group.progress import StageClock, show_progress
-from bids_group.rerun import write_report
+from bids_group.stages import Session, analyse_node, compare_nodes, infer_model, write_run_files
 from bids_group.work_folder import open_work_folder
 
 WORK_FOLDER = ".work"
@@ -127,10 +111,12 @@ def run(options: Options, log: LogLines) -> Path | None:
         _compute_shard(study, watch, options, clock)
         return None
     with open_staging(options.output_dir) as staging, _open_resources(options) as resources:
+        session = Session(study, watch, resources, clock)
         with open_painters(n_threads) as painters:
-            tables = [_analyse_node(node, study, watch, staging, resources, painters, clock) for node in study.nodes]
-            _compare_nodes(study, tables, staging, painters, clock)
-        _write_rest(staging, study, identity, tables, options, clock, log)
+            tables = [analyse_node(node, session, staging, painters) for node in study.nodes]
+            compare_nodes(session, tables, staging, painters)
+        write_dataset_files(staging, study, options.inputs.bids_dir)
+        write_run_files(session, tables, staging, identity, options.command, log)
         staging.publish(stale=list_stale_folders(options.output_dir, study.spec))
         resources.checkpoints.discard_used()
     return report_path
@@ -165,9 +151,10 @@ def _open_resources(options: Options) -> Iterator[Resources]:
 def _compute_shard(study: Study, watch: InputWatch, options: Options, clock: StageClock) -> None:
     """Compute a share of the batches of every permutation test, and write nothing but them."""
     with _open_resources(options) as resources:
+        session = Session(study, watch, resources, clock)
         for node in study.nodes:
             for model, grid in zip(node.plan.models, node.grids, strict=True):
-                _infer(node, model, grid, study, watch, resources, clock)
+                infer_model(node, model, grid, session)
     logger.info("%s is done; after the last one run the same command without --shard", options.shard)
 
 
@@ -196,112 +183,3 @@ def _format_made_specs(study: Study) -> str:
     spec = json.dumps(study.spec.document, indent=2, ensure_ascii=False)
     templates = "\n".join(f"  {template_name(kind)}" for kind in study.templates) or "  none"
     return f"\nSpec ({spec_name(study.spec.name)}):\n{spec}\n\nTemplates of models that fit these data:\n{templates}\n"
-
-
-def _analyse_node(
-    node: NodeStudy,
-    study: Study,
-    watch: InputWatch,
-    staging: Staging,
-    resources: Resources,
-    painters: Painters,
-    clock: StageClock,
-) -> list[ModelTables]:
-    tables = []
-    shared = find_shared_labels([label for model in one.plan.models for label in model.labels] for one in study.nodes)
-    for model, grid in zip(node.plan.models, node.grids, strict=True):
-        result = _analyse_model(node, model, grid, study, watch, resources, clock)
-        with clock.stage("write maps and tables"):
-            write_model(staging, result)
-        with clock.stage("draw figures"), show_progress("drawing figures", count_figures(result)) as advance:
-            draw_model(staging, result, painters, report_progress=advance)
-        tables.append(tabulate_model(result, shared))
-    write_node_tables(staging, node.plan, tables)
-    return tables
-
-
-def _analyse_model(
-    node: NodeStudy,
-    model: ModelPlan,
-    grid: Grid,
-    study: Study,
-    watch: InputWatch,
-    resources: Resources,
-    clock: StageClock,
-) -> ModelResult:
-    data, fitted, contrasts, regions = _infer(node, model, grid, study, watch, resources, clock)
-    result = assemble_result(
-        node.plan, model, fitted, data, contrasts, masks=node.masks, datasets=study.datasets, regions=regions
-    )
-    for warning in result.warnings[len(model.warnings) :]:
-        logger.warning("%s: %s", _name_model(node, model), warning)
-    return result
-
-
-def _name_model(node: NodeStudy, model: ModelPlan) -> str:
-    return f"{node.plan.node.name}{f', {model.input_contrast}' if model.input_contrast else ''}"
-
-
-def _infer(
-    node: NodeStudy,
-    model: ModelPlan,
-    grid: Grid,
-    study: Study,
-    watch: InputWatch,
-    resources: Resources,
-    clock: StageClock,
-) -> tuple[GroupData, FittedModel, tuple[ContrastResult, ...], RegionResult | None]:
-    """Read, fit and test, as far as it depends on nothing that is written."""
-    title = _name_model(node, model)
-    with clock.stage("read maps"), show_progress(f"{title}: reading maps", len(model.rows)) as advance:
-        data = load_maps(
-            node.plan,
-            model,
-            grid,
-            node.masks,
-            allocate=resources.allocate,
-            n_threads=resources.n_threads,
-            report_progress=advance,
-        )
-        watch.check([*list_map_paths(model), *node.masks])
-    with clock.stage("fit"):
-        fitted = fit_model(node.plan, model, data)
-    logger.info("%s: %d voxels, %d residual degrees of freedom", title, fitted.voxels.mask.sum(), model.dof)
-    with clock.stage("inference"):
-        contrasts = infer_contrasts(node.plan, model, fitted, data, resources)
-        regions = None
-        if (rois := node.plan.node.settings.rois) is not None:
-            located = locate_regions(rois, grid, study.spec.path.parent)
-            watch.check(list_region_files(node, study.spec.path.parent))
-            regions = fit_regions(node.plan, model, data, fitted.voxels, located, resources)
-    return data, fitted, contrasts, regions
-
-
-def _compare_nodes(
-    study: Study, tables: list[list[ModelTables]], staging: Staging, painters: Painters, clock: StageClock
-) -> None:
-    """Write how the results of all nodes overlap."""
-    kept = [[model.kept for model in node] for node in tables]
-    pairs = list_pairs(kept)
-    with clock.stage("compare results"):
-        for node, models in zip(study.nodes, kept, strict=True):
-            write_comparisons(staging, node.plan.node.name, models, pairs)
-        draw_pairs(staging, pairs, painters)
-
-
-def _write_rest(
-    staging: Staging,
-    study: Study,
-    identity: dict[str, Any],
-    tables: list[list[ModelTables]],
-    options: Options,
-    clock: StageClock,
-    log: LogLines,
-) -> None:
-    """Write what belongs to no single model; the report is made from all the rest, and the times are complete last."""
-    write_dataset_files(staging, study, options.inputs.bids_dir)
-    summaries = [[model.summary for model in node] for node in tables]
-    write_record(staging, study.spec.name, record_run(study, identity, summaries, options.command, clock.seconds), log)
-    with clock.stage("report"):
-        write_report(staging, staging.root, study.spec.name)
-    write_record(staging, study.spec.name, record_run(study, identity, summaries, options.command, clock.seconds), log)

@@ -25,19 +25,9 @@ MAY_IMPORT = {
     "report": LEAVES | {"outputs.naming", "cortex"},
     "analysis": LEAVES | {"inputs", "stats", "outputs", "checkpoints"},
     "rerun": LEAVES | {"inputs", "outputs", "report"},
+    "stages": LEAVES | {"progress", "inputs", "outputs", "analysis", "rerun"},
     "workflow": LEAVES
-    | {
-        "progress",
-        "work_folder",
-        "checkpoints",
-        "engines",
-        "inputs",
-        "stats",
-        "outputs",
-        "report",
-        "analysis",
-        "rerun",
-    },
+    | {"progress", "work_folder", "checkpoints", "engines", "inputs", "outputs", "analysis", "stages"},
     "cli": LEAVES | {"progress", "checkpoints", "engines", "inputs", "outputs", "workflow", "rerun"},
 }
 # Libraries that one module, or one folder of them, alone may know.
