@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_group.analysis.estimation import FittedVoxels
 from bids_group.analysis.fitting import FittedModel, estimate_contrasts
 from bids_group.analysis.model import infer_contrasts
 from bids_group.analysis.permuting import Resources
@@ -150,7 +151,8 @@ def _wrap(effects: NDArray[np.float32], variances: NDArray[np.float32] | None, m
     return GroupData(effects, voxels, variances)
 
 
-def _allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return memory for float32 values."""
     return np.empty(shape, dtype=np.float32)
 
 
@@ -160,7 +162,21 @@ def _show_nothing(_title: str, _total: int) -> AbstractContextManager[Any]:
 
 def make_resources(folder: Path) -> Resources:
     """Return one thread, memory, and a folder for checkpoints that short tests never write."""
-    return Resources(1, _allocate, Checkpoints(folder), _show_nothing)
+    return Resources(1, allocate, Checkpoints(folder), _show_nothing)
+
+
+def describe_tests(found: FittedVoxels) -> tuple[ContrastTest, ...]:
+    """Return the statistics of the contrasts, without the sizes of effects."""
+    return tuple(
+        ContrastTest(
+            one.corrected,
+            epsilon=one.epsilon,
+            variance_ratio=None if one.variance_ratio is None else float(np.median(one.variance_ratio)),
+            smoothness=one.smoothness,
+            n_subjects=found.n_subjects,
+        )
+        for one in found.estimates
+    )
 
 
 def analyse(
@@ -177,10 +193,7 @@ def analyse(
     """
     model = plan.models[0]
     found, voxels = estimate_contrasts(plan, model, data)
-    tests = tuple(
-        ContrastTest(one.corrected, epsilon=one.epsilon, smoothness=one.smoothness, n_subjects=found.n_subjects)
-        for one in found.estimates
-    )
+    tests = describe_tests(found)
     fitted = FittedModel(voxels, np.zeros(int(voxels.mask.sum())), tests)
     (result,) = infer_contrasts(plan, model, fitted, data, resources)
     return tests[0], voxels.mask, list(result.inferences)
