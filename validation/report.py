@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from validation import pictures
+from validation.alarms import TABLE as ALARMS
 from validation.designs import DESIGNS
 from validation.judging import FAMILYWISE, Verdict, compute_attained, judge
 from validation.power import SCENARIOS as POWER_SCENARIOS
@@ -116,14 +117,32 @@ def write_failures() -> str:
     scenarios, cells = read_cells()
     failing = [one for one in scenarios if one.fails]
     levels = [level for level in LEVELS if any((one.name, level) in cells for one in failing)]
-    rows = []
+    alarms, rows = pd.read_csv(ALARMS, sep="\t").set_index("scenario"), []
     for one in failing:
         rates = [cells.get((one.name, level)) for level in levels]
         n = max(verdict.n_datasets for (name, _), verdict in cells.items() if name == one.name)
-        why = next(iter(one.fails.values()))
+        why, warned = next(iter(one.fails.values())), alarms.loc[one.name]
         shown = ["" if verdict is None else write_rate(verdict) for verdict in rates]
-        rows.append([DESIGNS[one.design].title, " + ".join(map(str, one.groups)), one.title, why, str(n), *shown])
-    return write_table(["design", "subjects", "errors", "why", "datasets", *(TITLES[level] for level in levels)], rows)
+        rows.append(
+            [
+                DESIGNS[one.design].title,
+                " + ".join(map(str, one.groups)),
+                one.title,
+                why,
+                str(n),
+                *shown,
+                write_share(warned),
+            ]
+        )
+    named = (TITLES[level] for level in levels)
+    table = write_table(["design", "subjects", "errors", "why", "datasets", *named, "warned"], rows)
+    others = alarms.loc[[one.name for one in scenarios if not one.fails]].sum()
+    return f"{table}\n\nOf the datasets of the other scenarios the app warned in {write_share(others)}."
+
+
+def write_share(row: pd.Series) -> str:
+    """Write the share of the datasets in which the app warned."""
+    return f"{100 * row['n_warned'] / row['n_datasets']:.1f}%"
 
 
 def write_discoveries() -> str:
