@@ -16,6 +16,8 @@ FEW = (VOXEL, EXTENT, BONFERRONI)
 POOLED = "the pooled error variance is not that of the contrast"
 SKEWED = "flips and t presume symmetric errors"
 UNEQUAL = "the smaller group is the noisier one"
+EXCHANGED = "subjects of unequal variance are exchanged"
+WELCH = "Welch's degrees of freedom are estimated from a small group, and fail far in the tail"
 NO_EPSILON = "sphericity is presumed and does not hold"
 RANDOM_FIELD = "cluster extent by random field theory is only asymptotic"
 
@@ -97,7 +99,7 @@ def _all_fail(levels: tuple[str, ...], reason: str) -> dict[str, str]:
 _PARTITIONED_F = (VOXEL, EXTENT, TFCE, BONFERRONI)
 _WELCH = (VOXEL, EXTENT, MASS, TFCE, BONFERRONI, FDR)
 _PROPER_FDR = (FDR, PERM_FDR, VOXEL, BONFERRONI)
-_SMALL_AND_NOISY = (2.0, 1.0)
+_ONE_NOISY = (2.0, 1.0)
 
 # In the order of importance: the first have their datasets first.
 SCENARIOS: tuple[Scenario, ...] = (
@@ -117,12 +119,21 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("mean-heavy", "mean", (16,), (*SOME, RFT), "heavy"),
     Scenario("mean-outlier", "mean", (16,), (*SOME, RFT), outlier=5.0),
     Scenario("mean-missing", "mean", (16,), (*FEW, FDR), n_lacking=3),
-    Scenario("welch-unequal", "welch", (6, 14), _WELCH, group_sd=_SMALL_AND_NOISY),
-    Scenario("groups-unequal", "groups", (6, 14), FEW, group_sd=_SMALL_AND_NOISY, fails=_all_fail(FEW, UNEQUAL)),
+    Scenario("welch-unequal", "welch", (6, 14), _WELCH, group_sd=_ONE_NOISY, fails=_all_fail(_WELCH, WELCH)),
+    Scenario("groups-unequal", "groups", (6, 14), FEW, group_sd=_ONE_NOISY, fails=_all_fail(FEW, UNEQUAL)),
     Scenario("fdr-mean", "mean", (20,), _PROPER_FDR, signal=1.2),
     Scenario("mixed-F", "mixed-F", (8, 8), _PARTITIONED_F),
     Scenario("mixed-t-noisy", "mixed-t", (8, 8), FEW, conditions="noisy"),
-    Scenario("groups-balanced", "groups", (10, 10), FEW, group_sd=_SMALL_AND_NOISY),
+    Scenario(
+        "groups-balanced", "groups", (10, 10), FEW, group_sd=_ONE_NOISY, fails=_all_fail((VOXEL, EXTENT), EXCHANGED)
+    ),
+    Scenario("groups-mildly", "groups", (10, 10), FEW, group_sd=(1.5, 1.0)),
+    Scenario("groups-many", "groups", (30, 30), FEW, group_sd=_ONE_NOISY),
+    Scenario("welch-balanced", "welch", (10, 10), FEW, group_sd=_ONE_NOISY),
+    Scenario("welch-large-noisy", "welch", (14, 6), FEW, group_sd=_ONE_NOISY),
+    Scenario("welch-more", "welch", (12, 28), FEW, group_sd=_ONE_NOISY),
+    Scenario("welch-many", "welch", (20, 20), FEW, group_sd=_ONE_NOISY),
+    Scenario("welch-most", "welch", (30, 70), FEW, group_sd=_ONE_NOISY),
     Scenario("groups-skewed", "groups", (10, 10), FEW, "skewed"),
     Scenario("slope-skewed", "slope", (20,), FEW, "skewed"),
     Scenario("slope-heavy", "slope", (20,), FEW, "heavy"),
@@ -147,9 +158,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("paired-skewed", "paired", (12,), FEW, "skewed"),
     Scenario("partitioned-F-autocorrelated", "partitioned-F", (12,), FEW, conditions="autocorrelated"),
     Scenario("mixed-group", "mixed-group", (8, 8), FEW),
-    Scenario(
-        "mixed-group-unequal", "mixed-group", (5, 11), FEW, group_sd=_SMALL_AND_NOISY, fails=_all_fail(FEW, UNEQUAL)
-    ),
+    Scenario("mixed-group-unequal", "mixed-group", (5, 11), FEW, group_sd=_ONE_NOISY, fails=_all_fail(FEW, UNEQUAL)),
     Scenario("fdr-groups", "groups", (14, 14), _PROPER_FDR, signal=1.6),
     Scenario("fdr-slope", "slope", (24,), _PROPER_FDR, signal=1.2),
     Scenario("meta", "meta-moments", (12,), (VOXEL, BONFERRONI), n_permutations=100),

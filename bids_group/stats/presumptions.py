@@ -28,29 +28,40 @@ def measure_skewness(residuals: Floats) -> Floats:
     return np.mean(residuals**3, axis=0) / np.mean(residuals**2, axis=0) ** 1.5
 
 
-def compare_group_variances(residuals: Floats, leverage: Floats, interest: Floats, groups: NDArray[np.int64]) -> Floats:
-    """Compare the variance that an effect has when each group has its own error variance with the one presumed.
+def estimate_group_variances(residuals: Floats, leverage: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Estimate the error variance of each group.
 
-    ``sum_g s_g^2 u_g'u_g / (s^2 u'u)`` with u_g the part of the interest in group g, ``s_g^2`` the sum of squared
-    residuals of the group over its share ``sum of 1 - h`` of the degrees of freedom, and ``s^2`` that of all rows.
+    ``s_g^2``: the sum of the group's squared residuals over its share, the sum of 1 - h, of the degrees of freedom.
 
     Parameters
     ----------
     residuals : ndarray of float64, shape (n_rows, n_voxels)
     leverage : ndarray of float64, shape (n_rows,)
         Diagonal of the hat matrix, h.
-    interest : ndarray of float64, shape (n_rows,)
-        What the contrast tests, orthogonal to the nuisance.
     groups : ndarray of int64, shape (n_rows,)
-        Each with degrees of freedom of its own.
+        Numbers from 0; each with degrees of freedom of its own.
 
     Returns
     -------
-    ndarray of float64, shape (n_voxels,)
-        1 where the groups are alike; above 1 the test finds too much.
+    ndarray of float64, shape (n_groups, n_voxels)
     """
-    squares, free = residuals**2, 1.0 - leverage
-    presumed = squares.sum(axis=0) / free.sum() * (interest @ interest)
     members = [groups == group for group in np.unique(groups)]
-    own = sum(squares[rows].sum(axis=0) / free[rows].sum() * (interest[rows] @ interest[rows]) for rows in members)
-    return np.asarray(own / presumed, np.float64)
+    return np.array([np.sum(residuals[rows] ** 2, axis=0) / np.sum(1.0 - leverage[rows]) for rows in members])
+
+
+def divide_variance(variances: Floats, interest: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Divide the variance of an effect into what each group gives to it: ``s_g^2 u_g'u_g``.
+
+    Parameters
+    ----------
+    variances : ndarray of float64, shape (n_groups, n_voxels)
+    interest : ndarray of float64, shape (n_rows,)
+        What the contrast tests, orthogonal to the nuisance: u.
+    groups : ndarray of int64, shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n_groups, n_voxels)
+        Of the effect ``u'y``.
+    """
+    return variances * np.bincount(groups, interest**2)[:, np.newaxis]

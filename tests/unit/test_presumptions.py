@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_group.stats.presumptions import compare_group_variances, measure_skewness
+from bids_group.stats.presumptions import divide_variance, estimate_group_variances, measure_skewness
 from validation.alarms import count_alarms, find_warnings
 from validation.scenarios import SCENARIOS
 from validation.simulate import draw_data, plan_scenario
@@ -24,7 +24,10 @@ def test_group_variances_give_the_ratio_of_welchs_and_students_squared_errors():
     groups = np.repeat([0, 1], (5, 9))
     interest = np.where(groups == 0, 1 / 5, -1 / 9)
     residuals = np.vstack([one - one.mean(axis=0), other - other.mean(axis=0)])
-    ratio = compare_group_variances(residuals, np.where(groups == 0, 1 / 5, 1 / 9), interest, groups)
+    variances = estimate_group_variances(residuals, np.where(groups == 0, 1 / 5, 1 / 9), groups)
+    np.testing.assert_allclose(variances, [one.var(axis=0, ddof=1), other.var(axis=0, ddof=1)], rtol=1e-12)
+    presumed = np.sum(residuals**2, axis=0) / 12 * (1 / 5 + 1 / 9)
+    ratio = divide_variance(variances, interest, groups).sum(axis=0) / presumed
     equal, unequal = (stats.ttest_ind(one, other, equal_var=same).statistic for same in (True, False))
     np.testing.assert_allclose(ratio, (equal / unequal) ** 2, rtol=1e-12)
 
@@ -34,6 +37,8 @@ def test_group_variances_give_the_ratio_of_welchs_and_students_squared_errors():
     [
         ("mean-skewed", "errors are skewed"),
         ("groups-unequal", "VarianceGroups"),
+        ("groups-balanced", "permutations exchange"),
+        ("welch-unequal", "Welch's degrees of freedom"),
         ("mixed-group-unequal", "one map per subject"),
         ("pooled-t-noisy", "partitioned error terms"),
         ("uncorrected-F-noisy", "presumes sphericity"),
@@ -54,7 +59,7 @@ def test_a_test_that_does_not_hold_is_warned_of(name, words):
         "groups",
         "groups-skewed",
         "slope-skewed",
-        "welch-unequal",
+        "welch-small",
         "mixed-F",
         "mixed-group",
         "partitioned-F-noisy",
