@@ -1,12 +1,14 @@
 """The figures of docs/validation.md."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from bids_group.outputs.figures.canvas import GROUP_COLOURS, SMALL_FONT_SIZE, encode, make_figure, trim_axes
+from bids_group.outputs.figures.canvas import FONT_SIZE, GROUP_COLOURS, SMALL_FONT_SIZE, encode, make_figure, trim_axes
 from validation.designs import DESIGNS
 from validation.judging import Verdict, find_interval
 from validation.real_nulls import N_BINS, list_bins
@@ -20,6 +22,7 @@ MARKERS = dict(zip(LEVELS, "osD^vPX*h", strict=True))
 SPREAD = 0.6  # of a row, that its levels share
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST_SHOWN = 0.003
+N_COLOURS = 64
 
 
 def draw_rates(
@@ -51,9 +54,10 @@ def draw_rates(
             seen.setdefault(level, drawn)
     axes.axvline(ALPHA, color="black", linewidth=0.8)
     axes.axhline(sum(not one.fails for one in rows) - 0.5, color="black", linewidth=0.6, linestyle=":")
-    axes.set_yticks(range(len(rows)), [f"{DESIGNS[one.design].title}: {one.title}" for one in rows])
-    axes.set(xscale="log", xlim=(LEAST_SHOWN, 1.0), ylim=(len(rows) - 0.5, -0.5), xlabel="false positives (log scale)")
+    axes.set_yticks(range(len(rows)), [name_scenario(one) for one in rows])
+    axes.set(xscale="log", xlim=(LEAST_SHOWN, 1.0), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks(TICKS, [f"{100 * tick:g}%" for tick in TICKS])
+    axes.set_xlabel("false positives (logarithmic)", fontsize=FONT_SIZE)
     axes.minorticks_off()
     trim_axes(axes)
     axes.tick_params(axis="y", labelsize=SMALL_FONT_SIZE - 1, length=0)
@@ -65,7 +69,13 @@ def draw_rates(
         ncols=5,
         fontsize=SMALL_FONT_SIZE,
     )
-    return encode(figure)
+    return _reduce(encode(figure))
+
+
+def name_scenario(scenario: Scenario) -> str:
+    """Name a scenario by its design, its subjects and its errors."""
+    sizes = " + ".join(map(str, scenario.groups))
+    return f"{DESIGNS[scenario.design].title.replace('`', '')} ({sizes}): {scenario.title}"
 
 
 def _draw_cell(axes: Any, height: float, verdict: Verdict, level: str) -> Any:
@@ -102,10 +112,20 @@ def draw_real(table: pd.DataFrame, schemes: Mapping[str, str]) -> bytes:
             share = row[list_bins()].to_numpy(np.float64) / n * N_BINS
             axes.stairs(share, np.linspace(0, 1, N_BINS + 1), color=colour, label=row["level"])
         axes.axhline(1.0, color="black", linewidth=0.6)
-        axes.set(ylim=(0, 2.2), xlim=(0, 1), xlabel="familywise p", ylabel="density")
+        axes.set(ylim=(0, 2.2), xlim=(0, 1))
+        axes.set_xlabel("familywise p", fontsize=FONT_SIZE)
+        axes.set_ylabel("density", fontsize=FONT_SIZE)
         axes.set_title(
             f"{name.split(',')[0]}, {rows['n_subjects'].iloc[0]} maps: {schemes[scheme]}", fontsize=SMALL_FONT_SIZE
         )
         axes.legend(fontsize=SMALL_FONT_SIZE, frameon=False)
         trim_axes(axes)
-    return encode(figure)
+    return _reduce(encode(figure))
+
+
+def _reduce(png: bytes) -> bytes:
+    """Return a picture of few colours as a file of a third of the size."""
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(N_COLOURS).save(small, format="png", optimize=True)
+    return small.getvalue()

@@ -20,7 +20,7 @@ from validation.power import TABLE as POWER
 from validation.rates import TABLE as RATES
 from validation.real_nulls import TABLE as REAL
 from validation.real_nulls import count_false, measure_uniformity
-from validation.scenarios import LEVELS, SCENARIOS, Scenario
+from validation.scenarios import LEVELS, SCENARIOS, VOXEL, Scenario
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, IMAGES = DOCS / "validation.md", DOCS / "images"
@@ -183,15 +183,17 @@ def write_power() -> str:
 def write_real() -> str:
     """Write false positives on real maps."""
     table = pd.read_csv(REAL, sep="\t")
-    rows = []
-    for _, row in table.iterrows():
-        verdict = judge(count_false(row), n_cells=len(table))
-        uniform = f"{measure_uniformity(row):.2f}" if row["level"] in ("voxel", "tfce") else ""
-        maps = f"{row['dataset']}; {row['n_subjects']} maps, {row['n_voxels']} voxels"
-        rows.append(
-            [maps, SCHEMES[row["scheme"]], TITLES[row["level"]], write_rate(verdict), uniform, str(verdict.n_datasets)]
-        )
-    return write_table(["maps", "null hypothesis made true by", "level", "rate (%)", "p uniform: p", "datasets"], rows)
+    levels = list(dict.fromkeys(table["level"]))
+    lines = []
+    for (name, scheme), rows in table.groupby(["dataset", "scheme"], sort=False):
+        by_level = {row["level"]: row for _, row in rows.iterrows()}
+        verdicts = {level: judge(count_false(row), n_cells=len(table)) for level, row in by_level.items()}
+        maps = f"{name}; {rows['n_voxels'].iloc[0]} voxels"
+        rates = [write_rate(verdicts[level]) for level in levels]
+        uniform = f"{measure_uniformity(by_level[VOXEL]):.2f}"
+        lines.append([maps, SCHEMES[str(scheme)], str(rows["n_datasets"].iloc[0]), *rates, uniform])
+    heading = ["maps", "made null by", "datasets", *(TITLES[level] for level in levels), "uniform"]
+    return write_table(heading, lines)
 
 
 SECTIONS: dict[str, Callable[[], str]] = {

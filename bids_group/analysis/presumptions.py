@@ -22,7 +22,7 @@ SMALLEST_GROUP = 3
 # Between the groups' error variances, where permutations are asked for: they exchange errors that differ.
 HIGHEST_VARIANCE_SPREAD = 2.5
 # Welch's degrees of freedom hang on the group that gives the effect most of its variance, and are then few or too many.
-LARGEST_SHARE, FEWEST_WELCH_SUBJECTS = 2 / 3, 20
+LARGEST_SHARE, FEWEST_WELCH_SUBJECTS = 2 / 3, 25
 
 Floats = NDArray[np.float64]
 
