@@ -69,7 +69,7 @@ def draw_rates(
         ncols=5,
         fontsize=SMALL_FONT_SIZE,
     )
-    return _reduce(encode(figure))
+    return _reduce(encode(figure).png)
 
 
 def name_scenario(scenario: Scenario) -> str:
@@ -120,7 +120,7 @@ def draw_real(table: pd.DataFrame, schemes: Mapping[str, str]) -> bytes:
         )
         axes.legend(fontsize=SMALL_FONT_SIZE, frameon=False)
         trim_axes(axes)
-    return _reduce(encode(figure))
+    return _reduce(encode(figure).png)
 
 
 def _reduce(png: bytes) -> bytes:

@@ -6,6 +6,7 @@ What stands between two comments ``<!-- NAME: begin -->`` and ``<!-- NAME: end -
 words around them are not touched.
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from validation.real_nulls import count_false, measure_uniformity
 from validation.scenarios import LEVELS, SCENARIOS, VOXEL, Scenario
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, IMAGES = DOCS / "validation.md", DOCS / "images"
+PAGE, IMAGES, PAGE_WIDTH = DOCS / "validation.md", DOCS / "images", 120
 TITLES = {
     "voxel": "voxel",
     "cluster-size": "extent",
@@ -95,7 +96,9 @@ def write_error_rates() -> str:
     )
     holding = [one for one in null if not one.fails]
     tables = [write_rates(holding, cells, levels) for levels in (PERMUTED, PARAMETRIC)]
-    return "\n\n".join([counted, "By permutation:", tables[0], "By distribution:", tables[1]])
+    return "\n\n".join(
+        [textwrap.fill(counted, PAGE_WIDTH), "By permutation:", tables[0], "By distribution:", tables[1]]
+    )
 
 
 def list_cells(keys: Sequence[tuple[str, str]]) -> str:
