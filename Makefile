@@ -91,7 +91,12 @@ $(PEERS)/.made: benchmarks/requirements-peers.lock $(VENV)/.dev
 oracles: dev-env  ## Compare with other programs, in one table
 	@$(PY) -m validation.oracles
 
-validate: dev-env  ## False positives of the ways to deal with a nuisance
+validate: dev-env  ## Error rates and power on simulated maps, and on real ones (REAL_DATA="DIR ..."); hours, goes on
+	@$(PY) -m validation.rates
+	@$(PY) -m validation.alarms
+	@$(PY) -m validation.power
+	@$(if $(REAL_DATA),$(PY) -m validation.real_nulls $(REAL_DATA))
+	@$(PY) -m validation.report
 	@$(PY) -m validation.nuisance
 
 COMPILE = $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,6 +1,6 @@
 """The statistics of a model's contrasts in voxels that have the same maps, by the error term that the model has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,14 @@ class Estimate:
     variance_ratio: Floats | None = None
     smoothness: Smoothness | None = None
     heterogeneous: Heterogeneous | None = None
+
+    @property
+    def corrected(self) -> Statistic:
+        """Return the statistic on the degrees of freedom that its p is read at: those times epsilon."""
+        if self.epsilon is None:
+            return self.statistic
+        dof_effect, dof = self.epsilon * self.statistic.dof_effect, self.epsilon * self.statistic.dof
+        return replace(self.statistic, dof_effect=dof_effect, dof=dof)
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,7 @@ def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
     DataError
         If no voxel is left.
     """
-    if data.voxels.min_coverage < 1:
-        found, voxels = fit_patterns(plan, model, data)
-    else:
-        found, voxels = fit_voxels(plan, model, data.effects, data.voxels, data.variances), data.voxels
-    voxels = _leave_out_constant(model, voxels, found.kept)
+    found, voxels = estimate_contrasts(plan, model, data)
     fitted = FittedModel(
         voxels,
         _average(data)[voxels.mask[data.voxels.mask]],
@@ -68,6 +64,27 @@ def fit_model(plan: NodePlan, model: ModelPlan, data: GroupData) -> FittedModel:
         None if found.sphericity is None else found.sphericity.median,
     )
     return replace(fitted, quality=_measure_maps(model, data, fitted))
+
+
+def estimate_contrasts(plan: NodePlan, model: ModelPlan, data: GroupData) -> tuple[FittedVoxels, AnalysedVoxels]:
+    """Fit the design and compute each contrast's statistic, no more.
+
+    Returns
+    -------
+    FittedVoxels
+    AnalysedVoxels
+        Those that the statistics are of.
+
+    Raises
+    ------
+    SpecError, DataError
+        As `fit_model` does.
+    """
+    if data.voxels.min_coverage < 1:
+        found, voxels = fit_patterns(plan, model, data)
+    else:
+        found, voxels = fit_voxels(plan, model, data.effects, data.voxels, data.variances), data.voxels
+    return found, _leave_out_constant(model, voxels, found.kept)
 
 
 def describe_contrast(model: ModelPlan, found: FittedVoxels, estimate: Estimate) -> ContrastTest:
@@ -80,15 +97,13 @@ def describe_contrast(model: ModelPlan, found: FittedVoxels, estimate: Estimate)
         What the estimate is one of.
     estimate : Estimate
     """
-    statistic, epsilon, ratio = estimate.statistic, estimate.epsilon, estimate.variance_ratio
+    ratio = estimate.variance_ratio
     # Welch's tests and meta-analyses have no single SD that an effect could be measured by.
     has_none = model.variance_groups is not None or estimate.heterogeneous is not None
-    effect_size = None if has_none else measure_effect(statistic, estimate.spread)
-    if epsilon is not None:
-        statistic = replace(statistic, dof_effect=epsilon * statistic.dof_effect, dof=epsilon * statistic.dof)
+    effect_size = None if has_none else measure_effect(estimate.statistic, estimate.spread)
     return ContrastTest(
-        statistic,
-        epsilon=epsilon,
+        estimate.corrected,
+        epsilon=estimate.epsilon,
         variance_ratio=None if ratio is None else float(np.median(ratio)),
         smoothness=estimate.smoothness,
         effect_size=effect_size,

@@ -10,6 +10,7 @@ from bids_group.analysis.conjoining import conjoin_contrasts
 from bids_group.analysis.fitting import FittedModel
 from bids_group.analysis.permuting import Resources, TestedContrast, permute_contrast
 from bids_group.analysis.picturing import picture_inputs
+from bids_group.analysis.presumptions import find_error_warnings, find_presumption_warnings
 from bids_group.errors import SpecError
 from bids_group.inputs.datasets import Dataset, name_source
 from bids_group.inputs.entries import selects
@@ -30,9 +31,6 @@ from bids_group.vocabulary import Connectivity
 MOST_NAMED = 6  # regions in a warning
 # A map that lacks more than this share of the analysed voxels deserves a look.
 LARGE_LOSS = 0.1
-# Where a pooled error term is no longer believed: simulated false positives then leave the nominal level.
-LOWEST_POOLED_EPSILON = 0.75
-HIGHEST_VARIANCE_RATIO = 1.2
 
 
 def load_maps(
@@ -128,7 +126,8 @@ def assemble_result(
             *model.warnings,
             *_find_data_warnings(model, fitted.voxels),
             *find_quality_warnings(fitted.quality),
-            *_find_error_warnings(contrasts, fitted),
+            *find_error_warnings(contrasts, fitted.epsilon),
+            *find_presumption_warnings(plan, model, data, fitted.voxels.mask[data.voxels.mask]),
             *_find_meta_warnings(contrasts),
             *_find_space_warnings(plan, model),
             *_find_region_warnings(regions),
@@ -188,22 +187,4 @@ def _find_data_warnings(model: ModelPlan, voxels: AnalysedVoxels) -> list[str]:
         warnings.append(f"{count} of the {n_analysed} voxels with enough maps are left out: {reason}")
     if voxels.n_voxels_constant:
         warnings.append(f"{voxels.n_voxels_constant} voxels without residual variance are left out")
-    return warnings
-
-
-def _find_error_warnings(contrasts: tuple[ContrastResult, ...], fitted: FittedModel) -> list[str]:
-    """Say where the data speak against the pooled error term."""
-    warnings = []
-    if fitted.epsilon is not None and fitted.epsilon < LOWEST_POOLED_EPSILON:
-        warnings.append(
-            f"the pooled error term assumes sphericity, but epsilon (Huynh-Feldt, median over voxels) is "
-            f"{fitted.epsilon:.2f}; use partitioned error terms"
-        )
-    for result in contrasts:
-        ratio = result.test.variance_ratio
-        if ratio is not None and ratio > HIGHEST_VARIANCE_RATIO:
-            warnings.append(
-                f"the error variance of {result.contrast.name} is {ratio:.2f} times the pooled one (median over "
-                "voxels), so that its pooled test finds too much; use partitioned error terms"
-            )
     return warnings

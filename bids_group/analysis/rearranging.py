@@ -85,9 +85,8 @@ def choose_scheme(plan: NodePlan, model: ModelPlan, index: int) -> Scheme:
     ----------
     Winkler et al. 2014, NeuroImage 92; Winkler et al. 2015, NeuroImage 123.
     """
-    interest, nuisance = _divide(model, index)
-    constant = np.ones((len(interest), 1))
-    kind: Rearranging = "permutations" if _spans(nuisance, constant) else "flips"
+    interest, nuisance = divide_design(model, index)
+    kind: Rearranging = "permutations" if spans_constant(nuisance) else "flips"
     groups = model.variance_groups
     numbers = None if groups is None else pd.factorize(groups, sort=True)[0].astype(np.int64)
     exchangeability = _exchange(plan, model, kind)
@@ -98,7 +97,7 @@ def choose_scheme(plan: NodePlan, model: ModelPlan, index: int) -> Scheme:
         words=_describe(plan, model, kind),
         # Unequal variances are no law that permutations leave as it is: such a test is valid asymptotically.
         leaves_nuisance=groups is None and _leaves_nuisance(exchangeability, nuisance),
-        has_constant=_spans(np.hstack([interest, nuisance]), constant),
+        has_constant=spans_constant(np.hstack([interest, nuisance])),
         variance_groups=numbers,
     )
 
@@ -204,7 +203,7 @@ def find_forming_threshold(plan: NodePlan, model: ModelPlan, index: int, entry: 
         If it does not fit the statistic, or no statistic reaches it.
     """
     contrast = model.contrasts[index]
-    interest, nuisance = _divide(model, index)
+    interest, nuisance = divide_design(model, index)
     factored = model.partition.contrasts[index] if model.partition else None
     is_partitioned = model.error_term == "partitioned" and factored is not None
     n_within = factored.within.shape[1] if is_partitioned and factored is not None else 1
@@ -248,8 +247,15 @@ def _find_warnings(
     return warnings
 
 
-def _divide(model: ModelPlan, index: int) -> tuple[Floats, Floats]:
-    """Return what a contrast tests and its nuisance, over maps or over subjects."""
+def divide_design(model: ModelPlan, index: int) -> tuple[Floats, Floats]:
+    """Return what a contrast tests and its nuisance, over maps or over subjects.
+
+    Returns
+    -------
+    interest : ndarray of float64, shape (n_rows, r)
+    nuisance : ndarray of float64, shape (n_rows, k)
+        Orthonormal, like the interest, and orthogonal to it.
+    """
     if model.error_term == "partitioned" and model.partition is not None:
         factored = model.partition.contrasts[index]
         assert factored is not None  # of partitioned errors every contrast factors
@@ -258,6 +264,11 @@ def _divide(model: ModelPlan, index: int) -> tuple[Floats, Floats]:
     space = model.design.space
     directions, _ = find_contrast_axes(space, np.atleast_2d(model.contrasts[index].weights))
     return partition_design(space.basis, directions)
+
+
+def spans_constant(columns: Floats) -> bool:
+    """Tell whether columns, orthonormal, span the mean of all rows."""
+    return _spans(columns, np.ones((len(columns), 1)))
 
 
 def _spans(columns: Floats, values: Floats) -> bool:
