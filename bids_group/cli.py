@@ -5,7 +5,8 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_OTHER = 1
+SECONDS_UNTIL_RAISED_AGAIN = 0.05  # until a destructor has ended
 ANALYSIS_LEVEL = "group"
 AUTO_MODEL = "auto"  # a file of that name is ./auto
 # Parsed because the interface has them; refused until they can be done.
@@ -165,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger = _start_logging("-v" in given or "--verbose" in given)
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
-        _run(given)
+        with _raise_dropped_interruptions():
+            _run(given)
     except BidsGroupError as error:
         logger.error("%s", error)
         return error.exit_code
@@ -199,6 +202,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stop(_signal: int, _frame: object) -> NoReturn:
     raise _Stopped
+
+
+@contextmanager
+def _raise_dropped_interruptions() -> Iterator[None]:
+    """Raise SIGTERM or Ctrl-C once more if it came while a destructor ran, where Python drops every exception."""
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+
+    def notice(dropped: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            hook(dropped)
+            return
+        kind = dropped.exc_type
+
+        def raise_again(_signal: int, _frame: object) -> NoReturn:
+            raise kind
+
+        signal.signal(signal.SIGALRM, raise_again)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_UNTIL_RAISED_AGAIN)
+
+    sys.unraisablehook = notice
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        sys.unraisablehook = hook
 
 
 def _start_logging(verbose: bool) -> logging.Logger:
