@@ -95,7 +95,7 @@ def test_two_maps_of_one_voxel_on_an_oblique_grid_have_the_p_of_a_cauchy_variabl
     np.testing.assert_allclose(
         row[["peak_x", "peak_y", "peak_z"]].astype(float), (OBLIQUE @ [*voxel, 1])[:3], atol=0.01
     )
-    assert find_result(out / NODE, "A", "bonferroni")["n_voxels"] == 0
+    assert find_result(out / NODE, "A", "bonferroni")["n_voxels"] == int(p <= 0.05)
 
 
 def test_one_subject_is_refused(analyse):
@@ -139,7 +139,7 @@ def solve_exactly(columns, data):
     return [row[n] for row in A]
 
 
-@pytest.mark.parametrize(("apart", "code"), [(1e-5, 0), (1e-13, 65)])
+@pytest.mark.parametrize(("apart", "code"), [(1e-8, 0), (1e-13, 65)])
 def test_nearly_collinear_columns_are_fitted_to_the_digits_they_have_or_refused(analyse, apart, code):
     maps = studies.draw_maps({"A": 1.0})
     rng = np.random.default_rng(4)
