@@ -248,6 +248,7 @@ class _Formatter(logging.Formatter):
 
 
 def _run(given: list[str]) -> None:
+    _check_text(given)
     parsed = make_parser().parse_args(given)
     options_given = _check_arguments(parsed)
     # numpy, nilearn and their friends take seconds to import; --help and a wrong command line must not wait for them.
@@ -262,6 +263,15 @@ def _run(given: list[str]) -> None:
     report = run(_make_options(options_given, given), log)
     if report is not None:
         sys.stdout.write(f"{report}\n")
+
+
+def _check_text(given: list[str]) -> None:
+    """Refuse what is no text in UTF-8: the addresses in the outputs could not be written."""
+    for argument in given:
+        if any("\ud800" <= character <= "\udfff" for character in argument):  # a byte that could not be decoded
+            raise UsageError(
+                f"{argument!a}: not UTF-8, or the locale is not; rename it, or set PYTHONUTF8=1 in the environment"
+            )
 
 
 def _check_arguments(parsed: argparse.Namespace) -> argparse.Namespace:

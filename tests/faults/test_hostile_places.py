@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import studies
-from tests.faults.runs import PROJECT, TIMES
+from tests.faults.runs import PROJECT, TIMES, make_spec, write_study
 from tests.faults.test_killed_runs import list_all
 
 NOBODY = 65534
@@ -84,18 +85,21 @@ def test_read_only_file_system_ends_with_73(runner, tmp_path, stands):
 
 
 @only_root
-def test_user_without_permission_ends_with_73_and_one_with_a_folder_of_his_own_needs_no_other(
-    runner, undisturbed, tmp_path
-):
-    tmp_path.chmod(0o755)
-    (tmp_path / "his").mkdir()
-    os.chown(tmp_path / "his", NOBODY, NOBODY)
-    for folder in (runner.folder, *runner.folder.parents):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            pytest.skip(f"{folder} is closed to others")
-    refuse(runner.run(tmp_path / "out", user=NOBODY), 73, str(tmp_path / "out"), "Permission denied")
-    ended = runner.run(tmp_path / "his" / "out", user=NOBODY)
-    assert ended.code == 0, ended.err
+def test_user_without_permission_ends_with_73_and_one_with_a_folder_of_his_own_needs_no_other(runner):
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the folders of the other tests are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        study = write_study(folder / "study")
+        spec = study.write_spec(make_spec())
+        (folder / "his").mkdir()
+        os.chown(folder / "his", NOBODY, NOBODY)
+        before = list_all(folder)
+        refused = runner.run(folder / "out", bids=study.bids, spec=spec, user=NOBODY)
+        refuse(refused, 73, str(folder / "out"), "Permission denied")
+        assert list_all(folder) == before
+        ended = runner.run(folder / "his" / "out", bids=study.bids, spec=spec, user=NOBODY, unset=["HOME"])
+        assert ended.code == 0, ended.err
+        assert {Path(name).parts[0] for name in list_all(folder) - before} == {"his"}
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2])
@@ -159,22 +163,22 @@ def test_odd_names_and_links_of_inputs_are_read_in_a_plain_locale(runner, tmp_pa
     plain = studies.write_study(tmp_path / "plain", studies.draw_maps({"A": 2.0}, subjects=studies.SUBJECTS[:4]))
     real = Path(shutil.move(plain.root, tmp_path / "päth with 'quotes' \"and\" späces")) / "bids"
     (tmp_path / "link").symlink_to(real)
-    code = "import sys; from bids_group.cli import main; sys.exit(main(sys.argv[1:]))"
-    environment = {
-        **os.environ,
-        "LC_ALL": "C",
-        "PYTHONUTF8": "0",
-        "PYTHONCOERCECLOCALE": "0",
-        "PYTHONPATH": str(PROJECT),
-    }
-    given = [sys.executable, "-c", code, *runner.arguments(tmp_path / "ausgäbe", bids=real)]
-    done = subprocess.run(given, capture_output=True, env=environment)
+    given = [sys.executable, PROJECT / "run.py", *runner.arguments(tmp_path / "ausgäbe", bids=real)]
+    done = subprocess.run(given, capture_output=True, env={**os.environ, "LC_ALL": "C"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().strip() == str(tmp_path / "ausgäbe" / "model-study_report.html")
     ended = runner.run(tmp_path / "linked", bids=tmp_path / "link")
     assert ended.code == 0, ended.err
     t_map = f"node-mean/{studies.PREFIX}contrast-A_stat-t_statmap.nii.gz"
     assert (tmp_path / "linked" / t_map).read_bytes() == (tmp_path / "ausgäbe" / t_map).read_bytes()
+
+
+def test_name_that_is_no_text_is_refused_with_a_remedy(tmp_path):
+    given = [sys.executable, PROJECT / "run.py", tmp_path, b"/gr\xfc\xdfe", "group", "-m", "auto"]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 64
+    assert "PYTHONUTF8=1" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_clock_that_jumps_does_not_matter(runner, undisturbed, tmp_path):
