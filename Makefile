@@ -11,7 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test test-browser test-container test-cluster lint format bench oracles validate lock clean
+.PHONY: help env dev-env demo test test-browser test-container test-cluster test-slow lint format bench oracles validate \
+	lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +48,9 @@ demo: env  ## Simulate the demo dataset, run the app on it, print where the repo
 
 test: dev-env  ## Run every test that needs only Python
 	@$(PY) -m pytest -n 2 --dist worksteal
+
+test-slow: dev-env  ## Kill, stop and starve runs at more moments than `make test` does (some of it as root only)
+	@FAULT_MOMENTS=30 $(PY) -m pytest tests/faults
 
 test-browser: $(VENV)/.browser  ## Test the report in Chromium (Debian: apt-get install chromium)
 	@$(PY) -m pytest tests/browser

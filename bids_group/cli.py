@@ -6,7 +6,8 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_OTHER = 1
+SECONDS_UNTIL_RAISED_AGAIN = 0.05  # until a destructor has ended
 ANALYSIS_LEVEL = "group"
 AUTO_MODEL = "auto"  # a file of that name is ./auto
 SLURM_JOBS = 10
@@ -189,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger = _start_logging("-v" in given or "--verbose" in given)
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
-        _run(given)
+        with _raise_dropped_interruptions():
+            _run(given)
     except BidsGroupError as error:
         logger.error("%s", error)
         return error.exit_code
@@ -225,6 +228,32 @@ def _stop(_signal: int, _frame: object) -> NoReturn:
     raise _Stopped
 
 
+@contextmanager
+def _raise_dropped_interruptions() -> Iterator[None]:
+    """Raise SIGTERM or Ctrl-C once more if it came while a destructor ran, where Python drops every exception."""
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+
+    def notice(dropped: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            hook(dropped)
+            return
+        kind = dropped.exc_type
+
+        def raise_again(_signal: int, _frame: object) -> NoReturn:
+            raise kind
+
+        signal.signal(signal.SIGALRM, raise_again)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_UNTIL_RAISED_AGAIN)
+
+    sys.unraisablehook = notice
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        sys.unraisablehook = hook
+
+
 def _start_logging(verbose: bool) -> logging.Logger:
     logger = logging.getLogger("bids_group")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -243,6 +272,7 @@ class _Formatter(logging.Formatter):
 
 
 def _run(given: list[str]) -> None:
+    _check_text(given)
     parsed = make_parser().parse_args(given)
     options_given = _check_arguments(parsed)
     # numpy, nilearn and their friends take seconds to import; --help and a wrong command line must not wait for them.
@@ -257,6 +287,15 @@ def _run(given: list[str]) -> None:
     report = run(_make_options(options_given, given), log)
     if report is not None:
         sys.stdout.write(f"{report}\n")
+
+
+def _check_text(given: list[str]) -> None:
+    """Refuse what is no text in UTF-8: the addresses in the outputs could not be written."""
+    for argument in given:
+        if any("\ud800" <= character <= "\udfff" for character in argument):  # a byte that could not be decoded
+            raise UsageError(
+                f"{argument!a}: not UTF-8, or the locale is not; rename it, or set PYTHONUTF8=1 in the environment"
+            )
 
 
 def _check_arguments(parsed: argparse.Namespace) -> argparse.Namespace:

@@ -13,6 +13,9 @@ from scipy import linalg
 # A contrast is estimable when the part of it outside the row space is rounding only. Weights such as 0.3333 for 1/3
 # are not rounding: they are off by 1e-4 and refused, with "1/3" as the remedy.
 ESTIMABILITY_TOLERANCE = 1e-8
+# Of the largest singular value. The error of t is about the machine's over this share: what lies above keeps five
+# digits. R's lm drops columns from 1e-7.
+RANK_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def decompose(design_matrix: NDArray[np.float64]) -> ColumnSpace:
     norms = largest * np.linalg.norm(matrix / largest, axis=0)  # squares of the values themselves may overflow
     norms = np.where(norms > 0, norms, 1.0)
     left, values, right = np.linalg.svd(matrix / norms, full_matrices=False)
-    smallest = values[0] * max(matrix.shape) * np.finfo(np.float64).eps if len(values) else 0.0
+    smallest = values[0] * RANK_TOLERANCE if len(values) else 0.0
     kept = values > smallest
     return ColumnSpace(left[:, kept], right[kept].T, values[kept], norms)
 

@@ -9,7 +9,7 @@ from bids_group.inputs.datasets import find_datasets
 from bids_group.inputs.study import InputOptions
 from bids_group.outputs.naming import OWN_URI, provenance_name, report_name
 from bids_group.outputs.provenance import list_outputs
-from bids_group.outputs.staging import Staging, open_staging
+from bids_group.outputs.staging import Staging, open_staging, restore_after_killed_run
 from bids_group.outputs.verification import Whereabouts, format_states, read_records, verify_inputs, verify_outputs
 from bids_group.report.build import render_report
 from bids_group.report.collect import collect_run
@@ -50,6 +50,7 @@ def rebuild_reports(output_dir: Path, *, model: str | None = None, n_threads: in
     OutputError, ReadWriteError
         If the report cannot be written.
     """
+    restore_after_killed_run(output_dir)
     read_records(output_dir, model)  # refused before a folder is made where there is none
     with open_staging(output_dir) as staging:
         records = read_records(output_dir, model)  # again: another run may have held the lock until now

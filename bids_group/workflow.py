@@ -28,7 +28,7 @@ from bids_group.outputs.naming import provenance_name, report_name, spec_name
 from bids_group.outputs.ownership import check_output_dir, list_stale_folders
 from bids_group.outputs.preview import format_plan
 from bids_group.outputs.provenance import LogLines, identify_run
-from bids_group.outputs.staging import open_staging
+from bids_group.outputs.staging import STAGING_FOLDER, open_staging, restore_after_killed_run
 from bids_group.outputs.verification import find_difference
 from bids_group.progress import StageClock, show_progress
 from bids_group.stages import Session, analyse_node, compare_nodes, infer_model, write_run_files
@@ -91,6 +91,8 @@ def run(options: Options, log: LogLines) -> Path | None:
         One of its kinds, for everything that a user can cause.
     """
     clock = StageClock()
+    if not options.dry_run:
+        restore_after_killed_run(options.output_dir)
     with clock.stage("find and plan"):
         study = check_regions(check_study(prepare_study(options.inputs, options.output_dir)))
         check_output_dir(options.output_dir, options.inputs.bids_dir, study.spec, study.datasets)
@@ -106,6 +108,7 @@ def run(options: Options, log: LogLines) -> Path | None:
         watch = watch_inputs(study.files, study.stamps, n_threads=n_threads)
         identity = identify_run(study, options.inputs, watch.checksums)
     if not options.force and _is_done(options.output_dir, identity, n_threads):
+        _clear_leftovers(options.output_dir)
         return report_path
     if options.shard is not None:
         _compute_shard(study, watch, options, clock)
@@ -168,6 +171,13 @@ def _is_done(output_dir: Path, identity: dict[str, Any], n_threads: int) -> bool
     else:
         logger.info("computing %s again: %s", identity["Model"], difference)
     return difference is None
+
+
+def _clear_leftovers(output_dir: Path) -> None:
+    """Take away what a run left that was killed after its results stood in place."""
+    if (output_dir / STAGING_FOLDER).exists() or (output_dir / WORK_FOLDER).exists():
+        with open_staging(output_dir), open_work_folder(output_dir / WORK_FOLDER, is_shared=False):
+            pass
 
 
 def _log_warnings(study: Study) -> None:

@@ -1,11 +1,14 @@
 """Which figures a model gets: each drawn by `figures`, written beside the maps it shows."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -93,7 +96,9 @@ class Painters:
         if self._n_processes > 1 and (self._pool is not None or len(wanted) >= FEWEST_FOR_PROCESSES):
             # Where processes cannot be had, or are killed for their memory, this one draws the rest.
             with suppress(BrokenProcessPool, OSError):
-                for picture in self._open_pool().map(Figure.draw, wanted):
+                with _keep_interrupts_from_children():
+                    pictures = self._open_pool().map(Figure.draw, wanted)
+                for picture in pictures:
                     yield wanted[n_drawn], picture
                     n_drawn += 1
         yield from ((figure, figure.draw()) for figure in wanted[n_drawn:])
@@ -101,13 +106,38 @@ class Painters:
     def _open_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Not fork: threads of the numerical libraries may hold locks.
-            self._pool = ProcessPoolExecutor(self._n_processes, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                self._n_processes, mp_context=get_context("spawn"), initializer=_end_with_parent
+            )
         return self._pool
 
     def close(self) -> None:
         """End the processes, whatever they are at."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _keep_interrupts_from_children() -> Iterator[None]:
+    """Let processes that are started inside never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed: its queue would else be waited on for ever."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)  # the end of a thread alone would not be that of the process
+
+    Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

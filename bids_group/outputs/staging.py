@@ -1,8 +1,9 @@
 """Outputs appear whole or not at all.
 
 Everything is written into a hidden folder inside OUTPUT_DIR and moved into place when the run has succeeded. A run that
-fails, or is killed, leaves what stood in OUTPUT_DIR as it was; the next run clears the hidden folder away. While a run
-holds the folder's lock no other run writes into the same OUTPUT_DIR.
+fails leaves what stood in OUTPUT_DIR as it was. So does one that is killed, if not at once: what is being moved is
+listed beforehand, and the next run moves it back and clears the hidden folder away. While a run holds the folder's lock
+no other run writes into the same OUTPUT_DIR.
 """
 
 import errno
@@ -21,6 +22,7 @@ from bids_group.outputs.naming import DATASET_DESCRIPTION
 
 STAGING_FOLDER = ".staging"
 _RETIRED = ".retired"  # in the staging folder: what is replaced
+_JOURNAL = ".publishing.json"  # there while results are moved into place: what is new, what is replaced
 # File systems without locks (some network ones) are used without.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -83,17 +85,19 @@ class Staging:
         OutputError, ReadWriteError
             If something cannot be moved.
         """
-        moves = [(self.output_dir / name, self._retire(name)) for name in stale if (self.output_dir / name).exists()]
-        for path in self._list_units():
-            name = path.relative_to(self.root).as_posix()
-            target = self.output_dir / name
-            moves += [(target, self._retire(name))] if target.exists() else []
-            moves.append((path, target))
-        with translate_errors(self.output_dir):
-            _move_all(moves)
-
-    def _retire(self, name: str) -> Path:
-        return self.root / _RETIRED / name
+        units = [path.relative_to(self.root).as_posix() for path in self._list_units()]
+        replaced = [name for name in [*stale, *units] if (self.output_dir / name).exists()]
+        added = [name for name in units if name not in replaced]
+        with translate_errors(self.output_dir), ExitStack() as undo:
+            undo.callback(_take_back, self.output_dir)
+            _write_journal(self.root, added, replaced)
+            for name in [*stale, *units]:
+                if name in replaced:
+                    _move(self.output_dir / name, self.root / _RETIRED / name)
+                if name in units:
+                    _move(self.root / name, self.output_dir / name)
+            (self.root / _JOURNAL).unlink()  # from here on the new results are those that stand
+            undo.pop_all()
 
     def _list_units(self) -> list[Path]:
         """Return what is moved as one: the folder of each node, every other file; what claims the folder goes first."""
@@ -103,13 +107,42 @@ class Staging:
         return sorted(units, key=lambda path: path.name != DATASET_DESCRIPTION)
 
 
-def _move_all(moves: list[tuple[Path, Path]]) -> None:
-    with ExitStack() as undo:
-        for source, target in moves:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(target)
-            undo.callback(target.replace, source)
-        undo.pop_all()
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+
+
+def _write_journal(folder: Path, added: list[str], replaced: list[str]) -> None:
+    unfinished = folder / f"{_JOURNAL}.part"
+    unfinished.write_text(json.dumps({"Added": added, "Replaced": replaced}), encoding="utf-8")
+    unfinished.replace(folder / _JOURNAL)
+
+
+def _take_back(output_dir: Path) -> None:
+    """Put back what was being replaced and remove what was new; nothing if no results were on their way."""
+    root = output_dir / STAGING_FOLDER
+    journal = root / _JOURNAL
+    if not journal.is_file():
+        return
+    moved = json.loads(journal.read_text(encoding="utf-8"))
+    for name in reversed(moved["Added"]):  # what claims the folder goes last
+        _remove(output_dir / name)
+        for folder in (output_dir / name).parents:
+            if folder == output_dir or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+    for name in moved["Replaced"]:
+        if (root / _RETIRED / name).exists():
+            _remove(output_dir / name)
+            _move(root / _RETIRED / name, output_dir / name)
+    journal.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.exists() or path.is_symlink():
+        path.unlink()
 
 
 @contextmanager
@@ -153,7 +186,8 @@ def open_staging(output_dir: Path) -> Iterator[Staging]:
             try:
                 yield staging
             finally:
-                shutil.rmtree(staging.root, ignore_errors=True)
+                if not (staging.root / _JOURNAL).exists():  # else it holds what could not be put back
+                    shutil.rmtree(staging.root, ignore_errors=True)
         finally:
             os.close(lock)
 
@@ -166,16 +200,35 @@ def _lock(folder: int, output_dir: Path) -> None:
             raise OutputError(
                 f"{output_dir}: another run is writing there; wait for it, or name another folder"
             ) from error
+    if not _is_same_folder(folder, output_dir / STAGING_FOLDER):  # the other run has just ended and taken it away
+        raise OutputError(f"{output_dir}: another run was writing there until now; run again")
+
+
+def _is_same_folder(opened: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(opened), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _clear_after_killed_run(staging: Staging) -> None:
     """Put back what a run was replacing when it was killed, and drop what it had made."""
-    retired = staging.root / _RETIRED
-    for path in sorted(retired.iterdir()) if retired.is_dir() else []:
-        if not (staging.output_dir / path.name).exists():
-            path.replace(staging.output_dir / path.name)
+    _take_back(staging.output_dir)
     for path in staging.root.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _remove(path)
+
+
+def restore_after_killed_run(output_dir: Path) -> None:
+    """Put back what a run was replacing when it was killed, before anybody looks at what stands there.
+
+    Raises
+    ------
+    OutputError, ReadWriteError
+        If it cannot be put back, or another run is writing there.
+    """
+    if (output_dir / STAGING_FOLDER / _JOURNAL).is_file():
+        with open_staging(output_dir):
+            pass
 
 
 @contextmanager

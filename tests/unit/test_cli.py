@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,26 @@ def test_levels_of_the_log_are_said_except_for_plain_news(capsys):
     logger.debug("detail")
     assert capsys.readouterr().err == "bids_group: news\nbids_group: warning: odd\n"
     assert cli._start_logging(True).isEnabledFor(logging.DEBUG)
+
+
+class _Interrupted:
+    """What is interrupted while it is taken apart, where Python prints an exception and goes on."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("sent", "kind"), [(signal.SIGTERM, cli._Stopped), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_interruption_that_a_destructor_drops_comes_again(sent, kind, capfd):
+    before = signal.signal(signal.SIGTERM, cli._stop)
+    try:
+        with pytest.raises(kind), cli._raise_dropped_interruptions():  # noqa: PT012
+            _Interrupted(sent)
+            time.sleep(60)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capfd.readouterr().err == ""
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

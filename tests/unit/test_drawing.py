@@ -1,7 +1,11 @@
 """Figures drawn by other processes are those that this one draws, in the same order, whatever happens to the others."""
 
 import os
+import select
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -36,3 +40,49 @@ def test_few_figures_start_no_process(expected):
     with open_painters(8) as painters:
         assert [content for _, content in painters.draw(FIGURES[:3])] == [content for _, content in expected[:3]]
         assert painters._pool is None
+
+
+START = """
+import time
+from tests.unit.test_drawing import FIGURES, open_painters
+
+if __name__ == "__main__":
+    with open_painters(2) as painters:
+        drawn = painters.draw(FIGURES)
+        next(drawn)
+        print(*painters._pool._processes, flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def drawing(tmp_path):
+    """A program that draws with processes of its own, in a group of its own as a terminal makes it; and their ids."""
+    script = tmp_path / "draw.py"
+    script.write_text(START)
+    with subprocess.Popen(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as program:
+        yield program, [os.pidfd_open(int(number)) for number in program.stdout.readline().split()]
+        program.kill()
+
+
+def test_processes_end_when_the_run_is_killed(drawing):
+    program, processes = drawing
+    assert len(processes) == 2
+    program.kill()
+    assert all(select.select([process], [], [], 60)[0] for process in processes)
+
+
+def test_an_interrupt_of_the_whole_group_is_told_by_the_run_alone(drawing):
+    program, processes = drawing
+    os.killpg(program.pid, signal.SIGINT)
+    said = program.communicate(timeout=60)[1]
+    assert said.count("KeyboardInterrupt") == 1, said  # of this program, which has no cli around it
+    assert "Spawn" not in said
+    assert all(select.select([process], [], [], 60)[0] for process in processes)

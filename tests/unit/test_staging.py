@@ -1,11 +1,15 @@
 """Outputs appear whole or not at all."""
 
 import errno
+import itertools
+import os
+import signal
+import sys
 
 import pytest
 
 from bids_group.errors import OutputError, ReadWriteError
-from bids_group.outputs.staging import open_staging, translate_errors
+from bids_group.outputs.staging import open_staging, restore_after_killed_run, translate_errors
 
 
 def publish(output, files, *, stale=()):
@@ -103,14 +107,69 @@ def test_one_run_at_a_time_writes_into_a_folder(tmp_path):
     assert read_tree(tmp_path / "out") == {"top": b"2"}
 
 
-def test_what_a_killed_run_was_replacing_comes_back(tmp_path):
-    publish(tmp_path, {"node-a/map": b"1", "node-b/map": b"1"})
-    retired = tmp_path / ".staging" / ".retired"
-    retired.mkdir(parents=True)
-    (tmp_path / "node-a").rename(retired / "node-a")
-    (tmp_path / ".staging" / "half").write_bytes(b"2")
-    publish(tmp_path, {"node-c/map": b"3"})
-    assert read_tree(tmp_path) == {"node-a/map": b"1", "node-b/map": b"1", "node-c/map": b"3"}
+EARLIER = {"dataset_description.json": b"1", "node-a/map": b"1", "node-b/map": b"1", "logs/old": b"1"}
+LATER = {"dataset_description.json": b"2", "node-b/map": b"2", "node-c/map": b"2", "logs/old": b"2", "new/one": b"2"}
+CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
+
+
+def end_at_change(number, end):
+    """Call a function just before this process changes the disk for the n-th time, or opens a folder or a file."""
+    seen = itertools.count(1)
+    sys.addaudithook(lambda event, _: end() if event in CHANGES and next(seen) == number else None)
+
+
+def publish_and_end(output, number, end):
+    """Publish in a child process that something ends; return its exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 0
+        try:
+            with open_staging(output) as staging:
+                for name, content in LATER.items():
+                    staging.write_bytes(name, content)
+                end_at_change(number, end)
+                staging.publish(stale=["node-a"])
+        except KeyboardInterrupt:
+            code = 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("earlier", [EARLIER, {}])
+def test_a_run_killed_at_any_change_leaves_the_earlier_results_or_the_later_ones(tmp_path, earlier):
+    found = []
+    for number in itertools.count(1):
+        output = tmp_path / str(number)
+        publish(output, earlier)
+        code = publish_and_end(output, number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        restore_after_killed_run(output)
+        with open_staging(output):
+            found.append(read_tree(output))
+        assert found[-1] in (earlier, LATER), number
+        assert not [path for path in output.rglob("*") if path.is_dir() and not any(path.iterdir())]
+        if code == 0:
+            break
+    assert number > len(LATER)
+    assert found.count(earlier) > len(LATER)
+    assert found.count(LATER) > 1
+
+
+@pytest.mark.parametrize("earlier", [EARLIER, {}])
+def test_a_run_interrupted_at_any_change_leaves_the_earlier_results_or_the_later_ones(tmp_path, earlier):
+    for number in itertools.count(1):
+        output = tmp_path / str(number)
+        publish(output, earlier)
+        code = publish_and_end(output, number, interrupt)
+        restore_after_killed_run(output)
+        with open_staging(output):
+            assert read_tree(output) in (earlier, LATER), number
+        if code == 0:
+            break
 
 
 def test_json_holds_no_infinity(tmp_path):
