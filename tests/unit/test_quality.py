@@ -308,8 +308,8 @@ def test_figure_is_small_and_is_drawn_of_few_and_many_maps(n_maps):
     distance = rng.random(n_maps) if n_maps > 2 else np.full(n_maps, np.nan)
     measures = pd.DataFrame({"correlation": rng.random(n_maps), "distance": distance})
     labels = [None if row % 10 else f"sub-{row:04d} ($x_{{)" for row in range(n_maps)]
-    png, plain = draw_quality(measures, labels), draw_quality(measures, [None] * n_maps)
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < 250_000
-    assert png != plain
-    assert png == draw_quality(measures, labels)
+    picture, plain = draw_quality(measures, labels), draw_quality(measures, [None] * n_maps)
+    assert picture.png.startswith(b"\x89PNG")
+    assert len(picture.png) < 250_000
+    assert picture.png != plain.png
+    assert picture == draw_quality(measures, labels)
