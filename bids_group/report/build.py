@@ -10,18 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bids_group.errors import DataError
 from bids_group.outputs import naming
 from bids_group.report import wording
-from bids_group.report.collect import (
-    INCLUDED,
-    INCLUDED_COLUMN,
-    MISSING,
-    ContrastRecord,
-    InferenceRecord,
-    ModelRecord,
-    NodeRecord,
-    RunRecord,
-    Table,
-    collect_run,
-)
+from bids_group.report.collect import INCLUDED, INCLUDED_COLUMN, collect_run
+from bids_group.report.folder import Table
 from bids_group.report.methods import write_methods
 from bids_group.report.overlaps import (
     find_contrast_overlaps,
@@ -30,6 +20,7 @@ from bids_group.report.overlaps import (
     find_node_pairs,
     has_comparisons,
 )
+from bids_group.report.records import MISSING, ContrastRecord, InferenceRecord, ModelRecord, NodeRecord, RunRecord
 from bids_group.report.region_wording import describe_regions_found, excerpt_regions
 from bids_group.report.viewer import pack_viewers
 

@@ -1,262 +1,30 @@
-"""What stands on disk of a finished analysis, read into frozen records: the report is made from these alone.
+"""Read what stands on disk of a finished analysis into records. Names are taken from the records, never parsed."""
 
-    RunRecord            logs/model-<Model>_provenance.json
-    └── NodeRecord       node-<Node>/: inputs.tsv, results.tsv
-        └── ModelRecord  [contrast-<In>_]model.json, one per input contrast under GroupBy ["contrast"]
-            └── ContrastRecord
-                └── InferenceRecord, with its figures and its table of clusters
-
-Names are taken from the records, never parsed. Every link is relative to the output folder, where the report stands.
-"""
-
-import base64
-import io
-import json
-import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import pandas as pd
-from PIL import Image
-
-from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import naming
-from bids_group.report.sources import Sources, read_sources
+from bids_group.report.folder import Folder, StoredFigure, Table, name_missing_key
+from bids_group.report.records import (
+    MISSING,
+    ContrastRecord,
+    DesignRecord,
+    InferenceRecord,
+    MaskRecord,
+    ModelRecord,
+    NodeRecord,
+    Peak,
+    QualityRecord,
+    RegionRecord,
+    RunRecord,
+)
+from bids_group.report.sources import read_sources
 
-PICTURE_QUALITY, PICTURE_EFFORT = 80, 2  # of WebP: little to be seen of the loss, in a hundredth of a second
 HEAVY_FIGURE = "clusters"  # stands in the page once for a contrast; the files hold those of the other corrections
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 FIGURE_COLUMN = "figure"  # of comparisons.tsv
 INCLUDED_COLUMN = "included"  # of inputs.tsv
 INCLUDED = "yes"  # what stands there for a map that was analysed
-MISSING = "n/a"
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of the analysis: its name in its node's folder, and the link to it."""
-
-    name: str
-    href: str
-
-
-@dataclass(frozen=True)
-class StoredFigure:
-    """A PNG file, and its picture ready to stand inside the report; width and height in pixels.
-
-    The `vector` is the SVG file beside it; None where there is none.
-    """
-
-    file: StoredFile
-    vector: StoredFile | None
-    data_uri: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """A tab-separated file, every cell as it is written there."""
-
-    file: StoredFile
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The largest absolute statistic among the survivors, where it is (mm), and in which region, by atlas."""
-
-    value: float
-    xyz: tuple[float, ...]
-    labels: Mapping[str, str | None]
-
-
-@dataclass(frozen=True)
-class InferenceRecord:
-    """One correction of one contrast. `tail` is None for F, `threshold` and what is not of this correction likewise.
-
-    The thresholds of the contrasts of a conjunction are in `conjoined`.
-    """
-
-    label: str
-    correction: str
-    alpha: float
-    tail: str | None
-    threshold: float | None
-    threshold_unit: str
-    threshold_z: float | None
-    cluster_extent: int
-    cluster_threshold: float | None
-    cluster_forming: Mapping[str, float] | None
-    permutation: Mapping[str, Any] | None
-    smoothness_fwhm: tuple[float | None, ...] | None
-    resels: float | None
-    removed_clusters: int
-    removed_voxels: int
-    n_voxels: int
-    n_clusters: int
-    peak: Peak | None
-    files: Mapping[str, StoredFile]
-    figures: Mapping[str, StoredFigure]
-    clusters: Table | None
-    conjoined: tuple[Mapping[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class ContrastRecord:
-    """One contrast, or a conjunction of those `conjoined` (labels): `test` is ``t`` or ``F`` (``z``: of a conjunction),
-    `dof` has one value or two (none), before any epsilon; weights not 0 by row.
-
-    The `headline` is the label of the correction that the figures of the whole contrast show survivors of; None where
-    nothing survived any.
-    """
-
-    label: str
-    name: str
-    test: str
-    dof: tuple[float, ...]
-    median_epsilon: float | None
-    variance_ratio: float | None
-    weights: tuple[Mapping[str, float], ...]
-    maps: Mapping[str, StoredFile]
-    headline: str | None
-    figures: Mapping[str, StoredFigure]
-    inferences: tuple[InferenceRecord, ...]
-    conjoined: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DesignRecord:
-    """The design matrix in numbers, its file and its picture; of columns of zeros and ones their sums."""
-
-    file: StoredFile
-    figure: StoredFigure | None
-    columns: tuple[str, ...]
-    n_rows: int
-    rank: int
-    residual_dof: float
-    dependent_columns: tuple[str, ...]
-    indicators: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class MaskRecord:
-    """The analysis mask; sizes in mm and mL."""
-
-    file: StoredFile
-    figure: StoredFigure | None
-    n_voxels: int
-    voxel_size: tuple[float, ...]
-    volume: float
-    source: str
-    n_missing: int
-    n_constant: int
-    min_coverage: float
-    n_partly: int
-    untestable: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class QualityRecord:
-    """What was measured of each map, in a table and a picture, and how many maps are flagged."""
-
-    table: Table
-    figure: StoredFigure
-    n_flagged: int
-
-
-@dataclass(frozen=True)
-class RegionRecord:
-    """The tests in regions of interest: tables, how many regions and drawn ones, how they were tested, by contrast."""
-
-    table: Table
-    means: StoredFile
-    n_regions: int
-    n_tested: int
-    n_shown: int
-    alpha: float
-    tail: str
-    sources: tuple[Mapping[str, Any], ...]
-    permutation: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class ModelRecord:
-    """One fitted model."""
-
-    node: str
-    input_contrast: str | None
-    entities: Mapping[str, str]
-    n_maps: int
-    subjects: tuple[str, ...]
-    n_excluded: int
-    error_term: str | None
-    terms: tuple[str, ...]
-    formula: str | None
-    blocks: tuple[str, ...]
-    transformations: tuple[Mapping[str, Any], ...]
-    combinations: tuple[Mapping[str, Any], ...]
-    design: DesignRecord
-    weights_file: StoredFile
-    weights_figure: StoredFigure | None
-    mask: MaskRecord
-    quality: QualityRecord | None
-    figures: Mapping[str, StoredFigure]
-    connectivity: int
-    atlases: tuple[str, ...]
-    atlas_names: tuple[str, ...]
-    atlas_package: Mapping[str, str]
-    sphericity: str
-    smoothing_fwhm: float
-    variance_groups: str | None
-    heterogeneity: str | None
-    pooled_epsilon: float | None
-    warnings: tuple[str, ...]
-    contrasts: tuple[ContrastRecord, ...]
-    regions: RegionRecord | None
-    file: StoredFile
-    conjunctions: tuple[ContrastRecord, ...] = ()
-
-    @property
-    def results(self) -> tuple[ContrastRecord, ...]:
-        """Return everything that was tested: the contrasts, then their conjunctions."""
-        return (*self.contrasts, *self.conjunctions)
-
-
-@dataclass(frozen=True)
-class NodeRecord:
-    """A node's folder: its models, the inputs they share, all their results, and how these overlap."""
-
-    name: str
-    folder: str
-    inputs: Table
-    results: Table
-    models: tuple[ModelRecord, ...]
-    comparisons: Table | None = None
-    comparison_figures: Mapping[str, StoredFigure] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """How a model was run, and everything it made."""
-
-    model: str
-    description: str | None
-    version: str
-    command: tuple[str, ...]
-    python: str
-    packages: Mapping[str, str]
-    datasets: Mapping[str, str]
-    sources: Sources
-    warnings: tuple[str, ...]
-    nodes: tuple[NodeRecord, ...]
-    files: tuple[StoredFile, ...]
-    record_file: StoredFile
 
 
 def collect_run(output_dir: Path, model: str) -> RunRecord:
@@ -280,10 +48,10 @@ def collect_run(output_dir: Path, model: str) -> RunRecord:
     DataError
         A record does not parse, or lacks a key.
     """
-    folder = _Folder(output_dir, "")
+    folder = Folder(output_dir, "")
     name = naming.provenance_name(model)
     record = folder.read_json(name)
-    with _name_missing_key(output_dir / name):
+    with name_missing_key(output_dir / name):
         return RunRecord(
             model=record["Model"],
             description=record.get("Description"),
@@ -304,81 +72,12 @@ def collect_run(output_dir: Path, model: str) -> RunRecord:
         )
 
 
-@contextmanager
-def _name_missing_key(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyError as error:
-        raise DataError(f"{path}: the key {error} is missing; run the analysis again to rewrite it") from error
-
-
-class _Folder:
-    """A folder whose files are read and linked to."""
-
-    def __init__(self, output_dir: Path, name: str) -> None:
-        self._output_dir = output_dir
-        self._name = name
-
-    def path(self, name: str) -> Path:
-        path = self._output_dir / self._name / name
-        if not path.is_file():
-            raise MissingInputError(
-                f"{path} is not there, but the report needs it; run the analysis again to rewrite it"
-            )
-        return path
-
-    def refer(self, name: str) -> StoredFile:
-        return StoredFile(name, quote(f"{self._name}/{name}" if self._name else name))
-
-    def refer_all(self, names: Mapping[str, str | None]) -> dict[str, StoredFile]:
-        return {kind: self.refer(name) for kind, name in names.items() if name is not None}
-
-    def refer_existing(self, *names: str) -> tuple[StoredFile, ...]:
-        return tuple(self.refer(name) for name in names if (self._output_dir / self._name / name).is_file())
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        path = self.path(name)
-        try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not JSON ({error}); run the analysis again to rewrite it") from error
-        return record
-
-    def read_table(self, name: str) -> Table:
-        frame = pd.read_csv(self.path(name), sep="\t", dtype=str, keep_default_na=False)
-        rows = tuple(tuple(row) for row in frame.itertuples(index=False, name=None))
-        return Table(self.refer(name), tuple(frame.columns), rows)
-
-    def read_figure(self, name: str) -> StoredFigure:
-        path = self.path(name)
-        data = path.read_bytes()
-        if not data.startswith(PNG_SIGNATURE):
-            raise DataError(f"{path} is not a PNG file; run the analysis again to rewrite it")
-        width, height = struct.unpack(">II", data[16:24])  # of the IHDR chunk, which always comes first
-        (vector,) = self.refer_existing(naming.vector_name(name)) or (None,)
-        return StoredFigure(self.refer(name), vector, _embed(path, data), width, height)
-
-    def read_figures(self, names: Mapping[str, str | None]) -> dict[str, StoredFigure]:
-        return {kind: self.read_figure(name) for kind, name in names.items() if name is not None}
-
-
-def _embed(path: Path, png: bytes) -> str:
-    """Return a picture as text that can stand in the report: a fifth of the PNG file, which the report links to."""
-    picture = io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(png)) as image:
-            image.convert("RGB").save(picture, "WEBP", quality=PICTURE_QUALITY, method=PICTURE_EFFORT)
-    except (OSError, SyntaxError) as error:  # what Pillow raises of damaged files
-        raise DataError(f"{path} is damaged ({error}); run the analysis again to rewrite it") from error
-    return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode("ascii")
-
-
 def _collect_node(output_dir: Path, node: Mapping[str, Any]) -> NodeRecord:
-    folder = _Folder(output_dir, node["Folder"])
+    folder = Folder(output_dir, node["Folder"])
     models = []
     for name in node["Models"]:
         record = folder.read_json(name)
-        with _name_missing_key(folder.path(name)):
+        with name_missing_key(folder.path(name)):
             models.append(_collect_model(folder, name, record))
     comparisons = folder.read_table(naming.COMPARISONS) if folder.refer_existing(naming.COMPARISONS) else None
     return NodeRecord(
@@ -400,7 +99,7 @@ def _list_figures(comparisons: Table | None) -> list[str]:
     return [name for name in dict.fromkeys(row[place] for row in comparisons.rows) if name != MISSING]
 
 
-def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> ModelRecord:
+def _collect_model(folder: Folder, name: str, record: Mapping[str, Any]) -> ModelRecord:
     weights = record["ContrastWeights"]
     return ModelRecord(
         node=record["Node"],
@@ -438,11 +137,11 @@ def _collect_model(folder: _Folder, name: str, record: Mapping[str, Any]) -> Mod
     )
 
 
-def _read_optional(folder: _Folder, name: str | None) -> StoredFigure | None:
+def _read_optional(folder: Folder, name: str | None) -> StoredFigure | None:
     return None if name is None else folder.read_figure(name)
 
 
-def _collect_design(folder: _Folder, record: Mapping[str, Any]) -> DesignRecord:
+def _collect_design(folder: Folder, record: Mapping[str, Any]) -> DesignRecord:
     return DesignRecord(
         file=folder.refer(record["File"]),
         figure=_read_optional(folder, record.get("Figure")),
@@ -455,7 +154,7 @@ def _collect_design(folder: _Folder, record: Mapping[str, Any]) -> DesignRecord:
     )
 
 
-def _collect_mask(folder: _Folder, record: Mapping[str, Any]) -> MaskRecord:
+def _collect_mask(folder: Folder, record: Mapping[str, Any]) -> MaskRecord:
     return MaskRecord(
         file=folder.refer(record["File"]),
         figure=_read_optional(folder, record.get("Figure")),
@@ -471,13 +170,13 @@ def _collect_mask(folder: _Folder, record: Mapping[str, Any]) -> MaskRecord:
     )
 
 
-def _collect_quality(folder: _Folder, record: Mapping[str, Any] | None) -> QualityRecord | None:
+def _collect_quality(folder: Folder, record: Mapping[str, Any] | None) -> QualityRecord | None:
     if record is None:
         return None
     return QualityRecord(folder.read_table(record["File"]), folder.read_figure(record["Figure"]), record["Flagged"])
 
 
-def _collect_regions(folder: _Folder, record: Mapping[str, Any] | None) -> RegionRecord | None:
+def _collect_regions(folder: Folder, record: Mapping[str, Any] | None) -> RegionRecord | None:
     if record is None:
         return None
     return RegionRecord(
@@ -493,7 +192,7 @@ def _collect_regions(folder: _Folder, record: Mapping[str, Any] | None) -> Regio
     )
 
 
-def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRecord:
+def _collect_contrast(folder: Folder, record: Mapping[str, Any]) -> ContrastRecord:
     return ContrastRecord(
         label=record["Label"],
         name=record["Name"],
@@ -513,7 +212,7 @@ def _collect_contrast(folder: _Folder, record: Mapping[str, Any]) -> ContrastRec
     )
 
 
-def _collect_inference(folder: _Folder, record: Mapping[str, Any], *, is_headline: bool) -> InferenceRecord:
+def _collect_inference(folder: Folder, record: Mapping[str, Any], *, is_headline: bool) -> InferenceRecord:
     files, peak, figures = record["Files"], record["Peak"], dict(record["Figures"])
     if not is_headline and HEAVY_FIGURE in figures:
         files = {**files, "panels": figures.pop(HEAVY_FIGURE)}

@@ -18,13 +18,7 @@ from bids_group.report.citations import (
     write_plain,
     write_reference,
 )
-from bids_group.report.collect import (
-    INCLUDED,
-    INCLUDED_COLUMN,
-    ModelRecord,
-    NodeRecord,
-    RunRecord,
-)
+from bids_group.report.collect import INCLUDED, INCLUDED_COLUMN
 from bids_group.report.methods_inference import describe_corrections, describe_multiplicity, join_words
 from bids_group.report.methods_model import (
     describe_atlases,
@@ -36,6 +30,7 @@ from bids_group.report.methods_model import (
     describe_error_term,
     write_weights,
 )
+from bids_group.report.records import ModelRecord, NodeRecord, RunRecord
 from bids_group.report.region_wording import describe_regions
 from bids_group.report.wording import describe_voxel_size, format_count, format_plain
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bids_group.report.citations import Sentence
-from bids_group.report.collect import ContrastRecord, InferenceRecord, ModelRecord
+from bids_group.report.records import ContrastRecord, InferenceRecord, ModelRecord
 from bids_group.report.wording import format_count, format_number, format_plain
 from bids_group.vocabulary import CLUSTER_LEVELS
 

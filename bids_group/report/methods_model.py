@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from bids_group.report.citations import Sentence
-from bids_group.report.collect import ContrastRecord, ModelRecord
 from bids_group.report.methods_inference import join_words, list_by_value
+from bids_group.report.records import ContrastRecord, ModelRecord
 from bids_group.report.wording import (
     ATLAS_WORDS,
     HETEROGENEITY_WORDS,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bids_group.report.collect import MISSING, ContrastRecord, ModelRecord, NodeRecord, RunRecord, StoredFigure, Table
+from bids_group.report.folder import StoredFigure, Table
+from bids_group.report.records import MISSING, ContrastRecord, ModelRecord, NodeRecord, RunRecord
 from bids_group.report.wording import format_number
 
 MOST_CONTRASTS = 12  # in a matrix; with more it cannot be read

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bids_group.report.citations import Sentence
-from bids_group.report.collect import MISSING, ModelRecord, RegionRecord, Table
+from bids_group.report.folder import Table
 from bids_group.report.methods_inference import join_words
+from bids_group.report.records import MISSING, ModelRecord, RegionRecord
 from bids_group.report.wording import (
     ATLAS_WORDS,
     format_count,

@@ -22,7 +22,7 @@ from scipy import ndimage
 from bids_group.cortex import find_packaged
 from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import naming
-from bids_group.report.collect import ContrastRecord, ModelRecord, RunRecord
+from bids_group.report.records import ContrastRecord, ModelRecord, RunRecord
 from bids_group.report.surface import pack_cortex
 
 MOST_CHARACTERS = 6_000_000  # of all maps: with the figures of as many contrasts, the page stays below 15 MB

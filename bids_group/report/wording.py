@@ -6,7 +6,7 @@ templates escape everything.
 
 from collections.abc import Sequence
 
-from bids_group.report.collect import MISSING, ContrastRecord, InferenceRecord, ModelRecord, Peak, RunRecord
+from bids_group.report.records import MISSING, ContrastRecord, InferenceRecord, ModelRecord, Peak, RunRecord
 
 CORRECTION_WORDS = {
     "none": "uncorrected",

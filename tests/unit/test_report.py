@@ -18,7 +18,8 @@ from nibabel.nifti1 import Nifti1Image
 from bids_group.errors import DataError, MissingInputError
 from bids_group.outputs import figures, naming
 from bids_group.report.build import _excerpt_clusters, build_report
-from bids_group.report.collect import InferenceRecord, StoredFile, Table
+from bids_group.report.folder import StoredFile, Table
+from bids_group.report.records import InferenceRecord
 from bids_group.report.wording import describe_permutation, describe_threshold
 
 HOSTILE = "<script>alert('04')</script>"

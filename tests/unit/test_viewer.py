@@ -15,7 +15,8 @@ from nilearn.datasets import load_mni152_template
 from bids_group.cli import main
 from bids_group.errors import DataError, MissingInputError
 from bids_group.report.build import _locate_peak, build_report
-from bids_group.report.collect import StoredFile, Table, collect_run
+from bids_group.report.collect import collect_run
+from bids_group.report.folder import StoredFile, Table
 from bids_group.report.viewer import GREY_LEVELS, NO_VALUE, VALUE_STEP, _encode_values, pack_viewers
 from tests import builders
 
