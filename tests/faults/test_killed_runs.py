@@ -16,6 +16,7 @@ import pytest
 from tests.end_to_end import studies
 from tests.faults.runs import TIMES, make_spec
 
+EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 N_MOMENTS = int(os.environ.get("FAULT_MOMENTS", "12"))
 
 
@@ -32,9 +33,10 @@ class Moment:
         return {"after_cpu": max(1e-3, self.share * counts["cpu"])}
 
 
-def draw_moments(number, seed):
-    rng = random.Random(seed)
-    return [Moment(("change", "time")[i % 2], rng.random()) for i in range(number)]
+def pair_in_turn(firsts, number):
+    """Draw moments, and give each one of some values in turn."""
+    rng = random.Random(number)
+    return [(firsts[i % len(firsts)], Moment(("change", "time")[i % 2], rng.random())) for i in range(number)]
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +54,12 @@ def list_all(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")} if folder.exists() else set()
 
 
-@pytest.mark.parametrize("moment", draw_moments(N_MOMENTS, seed=1), ids=str)
-@pytest.mark.parametrize("stands", ["nothing", "earlier results"])
+@pytest.mark.parametrize(
+    ("stands", "moment"), pair_in_turn(["nothing", "nothing", "earlier results", "earlier results"], N_MOMENTS), ids=str
+)
 def test_rerun_of_a_killed_run_gives_the_bytes_of_one_that_nothing_happened_to(
-    runner, undisturbed, earlier, tmp_path, moment, stands
+    runner, undisturbed, earlier, tmp_path, stands, moment
 ):
-    if (stands == "nothing") == (moment.share > 0.5):
-        pytest.skip("each moment is tried over one of the two")
     expected, counts = undisturbed
     output = tmp_path / "out"
     if stands == "earlier results":
@@ -72,13 +73,15 @@ def test_rerun_of_a_killed_run_gives_the_bytes_of_one_that_nothing_happened_to(
     assert list_all(tmp_path) == {"out"} | {f"out/{name}" for name in list_all(output)}
 
 
-@pytest.mark.parametrize("moment", draw_moments(N_MOMENTS // 2, seed=2), ids=str)
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "moment"),
+    pair_in_turn([signal.SIGTERM, signal.SIGTERM, signal.SIGTERM, signal.SIGINT], N_MOMENTS // 2),
+    ids=str,
+)
 def test_signal_at_any_moment_ends_with_its_code_and_takes_everything_back(
-    runner, undisturbed, earlier, tmp_path, moment, sent, code
+    runner, undisturbed, earlier, tmp_path, sent, moment
 ):
-    if (sent == signal.SIGTERM) == (moment.share > 0.8):
-        pytest.skip("each moment is tried with one of the two")
+    code = EXIT_CODES[sent]
     expected, counts = undisturbed
     output = Path(shutil.copytree(earlier, tmp_path / "out"))
     before = studies.hash_tree(output)
