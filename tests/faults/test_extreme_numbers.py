@@ -164,7 +164,7 @@ def test_nearly_collinear_columns_are_fitted_to_the_digits_they_have_or_refused(
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_two_thousand_maps_are_their_mean_over_its_error(analyse):
+def test_a_t_of_many_like_maps_is_their_mean_over_its_error_and_keeps_its_p(analyse):
     shape = (2, 3, 2)
     rng = np.random.default_rng(5)
     subjects = [f"{i:04d}" for i in range(1, 201)]
