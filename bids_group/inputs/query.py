@@ -28,6 +28,8 @@ OTHER_EXTENSIONS = (
     "nii|gz|json|tsv|csv|txt|md|html|svg|png|jpg|jpeg|gif|pdf|gii|mgz|h5|mat|bval|bvec|log|xml|toml|yml|yaml|bib|tex"
 )
 IMAGE_EXTENSIONS = (".nii", ".nii.gz")
+# The name of the files in a dataset that would tell pybids what file names mean: one that no file can have.
+NO_CONFIGURATION = "\0"
 _LONG_NAMES = {short: long for long, short in ENTITY_SHORT_NAMES.items()}
 _NAME_PART = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)")
 
@@ -201,7 +203,9 @@ def _index_dataset(dataset: Dataset, suffixes: tuple[str, ...], database_dir: Pa
             is_derivative=True,
             config=["bids", "derivatives", str(ENTITIES_FILE)],
             database_path=database,
-            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+            indexer=BIDSLayoutIndexer(
+                validate=False, index_metadata=False, ignore=ignore, config_filename=NO_CONFIGURATION
+            ),
         )
     except json.JSONDecodeError as error:
         raise InvalidBidsError(f"{dataset.path / DESCRIPTION}: not valid JSON: {error}; mend or remove it") from error

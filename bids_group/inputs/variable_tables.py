@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bids_group.errors import DataError, ReadWriteError
+from bids_group.inputs.text_files import read_text
 
 PARTICIPANTS = "participants.tsv"
 SESSIONS = "sessions.tsv"
@@ -159,12 +160,7 @@ def _make_empty() -> pd.DataFrame:
 
 def read_cells(path: Path) -> list[list[str]]:
     """Return the cells of the lines of a table that are not blank, the header first."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text file; save it as UTF-8") from error
-    except OSError as error:
-        raise ReadWriteError(f"{path}: cannot be read: {error.strerror}") from error
+    lines = read_text(path, "text").replace("\r\n", "\n").split("\n")
     return [[cell.strip() for cell in line.split("\t")] for line in lines if line.strip()]
 
 
