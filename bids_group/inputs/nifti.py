@@ -5,6 +5,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -220,7 +221,8 @@ def read_values(path: Path) -> NDArray[np.float32]:
 def _expect_bytes(image: nib.Nifti1Image) -> int:
     """Return the size of a NIfTI file by its header, with room for what some programs write after the data."""
     n_voxels = int(np.prod(image.shape, dtype=np.int64))
-    return int(image.dataobj.offset) + n_voxels  # type: ignore[attr-defined] * image.get_data_dtype().itemsize + TRAILING_BYTES
+    values: Any = image.dataobj  # whose offset the header no longer has
+    return int(values.offset) + n_voxels * image.get_data_dtype().itemsize + TRAILING_BYTES
 
 
 def _decompress(content: bytes, most: int) -> bytes:

@@ -13,6 +13,7 @@ from bids_group.errors import DataError, SpecError
 from bids_group.inputs.text_files import read_text
 
 DEEPEST_NESTING = 100  # a model spec has about ten levels; the interpreter's own limit depends on who calls
+MOST_COMPARED = 10_000  # names; beyond, looking for a similar one takes longer than anybody waits
 _FRACTION = re.compile(r"\s*([+-]?\d{1,15}(?:\.\d{1,15})?)\s*(?:/\s*(\d{1,15}(?:\.\d{1,15})?)\s*)?")
 
 
@@ -86,7 +87,8 @@ def suggest(name: str, known: Iterable[str], *, most: int = 12) -> str:
     """
     names = sorted({str(item) for item in known})
     folded = {item.casefold(): item for item in names}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    compared = folded if len(folded) <= MOST_COMPARED else ()
+    close = difflib.get_close_matches(name.casefold(), compared, n=1, cutoff=0.6)
     if close:
         return f"did you mean {folded[close[0]]!r}?"
     if not names:
