@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,12 +11,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import bids.layout  # noqa: F401 - once here, not in every process
+import formulaic  # noqa: F401
+
+import bids_group.workflow  # noqa: F401
 from bids_group.cli import main
 
 SECONDS = 60  # of waiting; what hangs never ends, and what is slow on a loaded machine does
 MEMORY_BYTES = 2**30  # of address space, beyond what the tests themselves take
 DOCUMENTED_CODES = (0, 16, 17, 18, 64, 65, 66, 73, 74)  # of docs/errors.md, those that an input can cause
-NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,7 @@ class Outcome:
         return self.code in DOCUMENTED_CODES and "Traceback" not in self.said and (self.code == 0 or bool(self.said))
 
 
-def run(
-    arguments: Sequence[str], *, seconds: float = SECONDS, memory: int = MEMORY_BYTES, user: int | None = None
-) -> Outcome:
+def run(arguments: Sequence[str], *, seconds: float = SECONDS, memory: int = MEMORY_BYTES) -> Outcome:
     """Run the app.
 
     Parameters
@@ -54,14 +56,12 @@ def run(
         After which the run is killed.
     memory : int
         Bytes of address space that it may add.
-    user : int or None
-        The user to run as; None for the same. Needs root.
     """
     with ExitStack() as stack:
         streams = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
         child = os.fork()
         if child == 0:
-            _become_app(arguments, [stream.fileno() for stream in streams], memory, user)
+            _become_app(arguments, [stream.fileno() for stream in streams], memory)
         code = _wait(child, seconds)
         for stream in streams:
             stream.seek(0)
@@ -69,7 +69,7 @@ def run(
     return Outcome(code, said, printed)
 
 
-def _become_app(arguments: Sequence[str], streams: Sequence[int], memory: int, user: int | None) -> None:
+def _become_app(arguments: Sequence[str], streams: Sequence[int], memory: int) -> None:
     code = 255
     try:
         for number, stream in enumerate(streams, start=1):
@@ -77,13 +77,7 @@ def _become_app(arguments: Sequence[str], streams: Sequence[int], memory: int, u
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        if user is not None:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
-        with open(1, "w", closefd=False) as out, open(2, "w", closefd=False) as err:
-            import sys
-
+        with open(1, "w", closefd=False) as out, open(2, "w", errors="backslashreplace", closefd=False) as err:
             sys.stdout, sys.stderr = out, err
             code = main(arguments)
     finally:
