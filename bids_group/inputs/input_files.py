@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_group.errors import DataError, MissingInputError, ReadWriteError
+from bids_group.inputs.text_files import check_file
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,13 @@ def hash_file(path: Path) -> Checksum | None:
 
     Raises
     ------
+    DataError
+        If it is a folder, a pipe or a device.
     ReadWriteError
         If it cannot be read.
     """
     try:
+        check_file(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
             return Checksum(file.tell(), digest.hexdigest())

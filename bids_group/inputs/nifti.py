@@ -1,23 +1,35 @@
 """One NIfTI file: its grid and its values, or what is wrong with it."""
 
 import errno
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import Opener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bids_group.errors import DataError, MissingInputError, ReadWriteError
+from bids_group.inputs.text_files import check_file
 
 GRID_TOLERANCE_MM = 0.01  # affines are stored as float32; a shift that matters is far larger
 ALIGNED_SPACE = 2  # NIfTI: aligned to something; what an affine means when its header does not say
 LARGEST_GRID = 2**31  # voxels; a header that declares more is damaged
 GZIP_FORMAT = 31  # zlib: a gzip header and checksum
 TRAILING_BYTES = 2**20
+LARGEST_FILE = 2**31  # bytes, decompressed: a whole brain in voxels of 0.25 mm; several maps are held at a time
+MOST_DEFLATED = 1032  # bytes that one byte can inflate to at most (deflate's longest match)
+GZIP_STEP = 2**15  # bytes given to the decompressor at once, of which those of the next member are copied
+LONGEST_PREAMBLE = 2**26  # bytes before the values; NIfTI's extensions are documents
+HEADERS = (nib.Nifti1Header, nib.Nifti2Header)
+EXTENSION_FLAGS = 4  # bytes after the header
+SHORTEST_EXTENSION = 8  # bytes: its length and its kind
+_PADDING = re.compile(rb"\0*")
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
         If it is no NIfTI file, or not three-dimensional (trailing dimensions of length one are dropped).
     """
     try:
+        n_bytes = check_file(path)
+        _check_preamble(path)
         image = nib.load(path)
     except FileNotFoundError as error:
         raise MissingInputError(_explain_missing(path)) from error
@@ -84,7 +98,52 @@ def open_map(path: Path) -> tuple[nib.Nifti1Image, Grid]:
         raise DataError(f"{path}: not a NIfTI file but {type(image).__name__}; convert it to .nii or .nii.gz")
     sform, qform = (int(image.header[name]) for name in ("sform_code", "qform_code"))
     shape, affine = _check_shape(path, image.shape), _check_affine(path, image.affine)
+    _check_size(path, image, n_bytes)
     return image, Grid(shape, affine, sform or qform or ALIGNED_SPACE, _find_odd(path, image, shape))
+
+
+def _check_preamble(path: Path) -> None:
+    """Refuse what stands before the values if it is no document: a few bytes of gzip may inflate to any number."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise DataError(f"{path}: not a NIfTI file; convert it to .nii or .nii.gz")
+    with Opener(str(path)) as file:
+        head = file.read(HEADERS[-1].sizeof_hdr)
+        kind = next((kind for kind in HEADERS if kind.may_contain_header(head)), None)
+        if kind is None:
+            return  # nibabel says what it is instead
+        header = kind(head[: kind.sizeof_hdr], check=False)
+        offset = float(header["vox_offset"])
+        if not offset <= LONGEST_PREAMBLE:
+            raise ValueError(f"its header says that the values begin at byte {offset:g}")
+        content = head + file.read(max(0, int(offset) - len(head)))
+    content = content[kind.sizeof_hdr : max(0, int(offset))]
+    if content[:1] not in (b"", b"\\0"):
+        _check_extensions(content[EXTENSION_FLAGS:], np.dtype(np.int32).newbyteorder(header.endianness))
+
+
+def _check_extensions(content: bytes, number: np.dtype[np.int32]) -> None:
+    """Check that the extensions end where the values begin."""
+    at = 0
+    while len(content) - at >= SHORTEST_EXTENSION:
+        length = int(np.frombuffer(content, number, count=1, offset=at)[0])
+        if not SHORTEST_EXTENSION <= length <= len(content) - at:
+            raise ValueError(f"its header has an extension of {length} bytes")
+        at += length
+
+
+def _check_size(path: Path, image: nib.Nifti1Image, n_bytes: int) -> None:
+    """Refuse a file that must be cut off, or that would fill the memory, by its header alone."""
+    declared = _expect_bytes(image) - TRAILING_BYTES
+    if declared > LARGEST_FILE:
+        raise DataError(
+            f"{path}: its header declares the shape {image.shape}, {declared / 1e9:.1f} GB; a map may have "
+            f"{LARGEST_FILE / 1e9:.1f} GB at most, so resample it, or copy it again if it is damaged"
+        )
+    if declared > n_bytes * (MOST_DEFLATED if path.suffix == ".gz" else 1):
+        raise DataError(
+            f"{path}: damaged: its header declares {declared} bytes, which its {n_bytes} cannot hold; "
+            "it may be truncated, copy it again"
+        )
 
 
 def _explain_missing(path: Path) -> str:
@@ -162,7 +221,8 @@ def read_values(path: Path) -> NDArray[np.float32]:
 def _expect_bytes(image: nib.Nifti1Image) -> int:
     """Return the size of a NIfTI file by its header, with room for what some programs write after the data."""
     n_voxels = int(np.prod(image.shape, dtype=np.int64))
-    return int(image.header.get_data_offset()) + n_voxels * image.get_data_dtype().itemsize + TRAILING_BYTES
+    values: Any = image.dataobj  # whose offset the header no longer has
+    return int(values.offset) + n_voxels * image.get_data_dtype().itemsize + TRAILING_BYTES
 
 
 def _decompress(content: bytes, most: int) -> bytes:
@@ -182,15 +242,23 @@ def _decompress(content: bytes, most: int) -> bytes:
     ValueError
         If there is more than `most`.
     """
-    parts, n_bytes = [], 0
-    while content:
+    parts, n_bytes, at = [], 0, 0
+    while at < len(content):
         member = zlib.decompressobj(wbits=GZIP_FORMAT)
-        part = member.decompress(content, most - n_bytes + 1)
-        n_bytes += len(part)
-        if n_bytes > most:
-            raise ValueError(f"it holds more than the {most} bytes that its header declares")
-        if not member.eof:
-            raise EOFError("the compressed data end too early")
-        parts.append(part)
-        content = member.unused_data.lstrip(b"\0")  # gzip files may be padded with zeros
+        while not member.eof:
+            step = content[at : at + GZIP_STEP]
+            if not step:
+                raise EOFError("the compressed data end too early")
+            parts.append(member.decompress(step, most - n_bytes + 1))
+            at += len(step) - len(member.unused_data)
+            n_bytes += len(parts[-1])
+            if n_bytes > most:
+                raise ValueError(f"it holds more than the {most} bytes that its header declares")
+        at = _skip_padding(content, at)
     return b"".join(parts)
+
+
+def _skip_padding(content: bytes, at: int) -> int:
+    """Return where zeros end, with which gzip files may be padded."""
+    found = _PADDING.match(content, at)
+    return at if found is None else found.end()

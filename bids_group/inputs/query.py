@@ -16,7 +16,9 @@ from bids_group.entities import ENTITY_SHORT_NAMES, FILE_PARTS, QUERY_KEYS
 from bids_group.errors import DataError, InvalidBidsError, NothingSelectedError
 from bids_group.inputs.datasets import DESCRIPTION, Dataset
 from bids_group.inputs.filters import Criterion, Selection, list_criteria, split_by_criteria
+from bids_group.inputs.folders import check_folders
 from bids_group.inputs.map_sources import MapFile
+from bids_group.inputs.strict import read_json
 
 ENTITIES_FILE = Path(__file__).with_name("bids_group_entities.json")
 EFFECT_SUFFIXES = ("effect", "statmap")
@@ -28,6 +30,8 @@ OTHER_EXTENSIONS = (
     "nii|gz|json|tsv|csv|txt|md|html|svg|png|jpg|jpeg|gif|pdf|gii|mgz|h5|mat|bval|bvec|log|xml|toml|yml|yaml|bib|tex"
 )
 IMAGE_EXTENSIONS = (".nii", ".nii.gz")
+# The name of the files in a dataset that would tell pybids what file names mean: one that no file can have.
+NO_CONFIGURATION = "\0"
 _LONG_NAMES = {short: long for long, short in ENTITY_SHORT_NAMES.items()}
 _NAME_PART = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)")
 
@@ -190,6 +194,8 @@ def _index_dataset(dataset: Dataset, suffixes: tuple[str, ...], database_dir: Pa
     from bids.layout.models import Tag
     from sqlalchemy.exc import DatabaseError
 
+    check_folders(dataset.path, NOT_INDEXED)
+    _check_description(dataset.path / DESCRIPTION)
     # A database serves other specs too, so it holds every image; without one, only what is asked for is indexed.
     indexed = "|".join(map(re.escape, suffixes)) if database_dir is None else "[^/]*"
     ignore = [*NOT_INDEXED, re.compile(rf"^(?!.*_({indexed})\.nii(\.gz)?$).*\.({OTHER_EXTENSIONS})$")]
@@ -201,9 +207,11 @@ def _index_dataset(dataset: Dataset, suffixes: tuple[str, ...], database_dir: Pa
             is_derivative=True,
             config=["bids", "derivatives", str(ENTITIES_FILE)],
             database_path=database,
-            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+            indexer=BIDSLayoutIndexer(
+                validate=False, index_metadata=False, ignore=ignore, config_filename=NO_CONFIGURATION
+            ),
         )
-    except json.JSONDecodeError as error:
+    except json.JSONDecodeError as error:  # a byte order mark
         raise InvalidBidsError(f"{dataset.path / DESCRIPTION}: not valid JSON: {error}; mend or remove it") from error
     except DatabaseError as error:
         raise DataError(f"{database}: not a pybids database; remove it, or name another folder") from error
@@ -211,6 +219,26 @@ def _index_dataset(dataset: Dataset, suffixes: tuple[str, ...], database_dir: Pa
     tags = layout.session.query(Tag.file_path, Tag.entity_name, Tag._value).all()
     layout.session.close()
     return _to_table(dataset, tags, database)
+
+
+def _check_description(path: Path) -> None:
+    """Check what pybids reads of a dataset's description, whether or not the rest of it is checked.
+
+    Raises
+    ------
+    InvalidBidsError
+    """
+    if not path.exists():
+        return
+    try:
+        description = read_json(path)
+    except DataError as error:
+        raise InvalidBidsError(f"{error}; mend or remove it") from error
+    makers = description.get("GeneratedBy", []) if isinstance(description, dict) else None
+    if not isinstance(makers, list) or not all(isinstance(maker, dict) for maker in makers):
+        raise InvalidBidsError(f"{path}: GeneratedBy is not a list of objects, as BIDS has it; mend or remove it")
+    if not isinstance(description.get("PipelineDescription", {}), dict):
+        raise InvalidBidsError(f"{path}: PipelineDescription is not an object; mend or remove it")
 
 
 def _to_table(dataset: Dataset, tags: Iterable[tuple[str, str, str]], database: Path | None) -> pd.DataFrame:

@@ -3,14 +3,17 @@
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bids_group.errors import DataError, MissingInputError, ReadWriteError, SpecError
+from bids_group.errors import DataError, SpecError
+from bids_group.inputs.text_files import read_text
 
 DEEPEST_NESTING = 100  # a model spec has about ten levels; the interpreter's own limit depends on who calls
+MOST_COMPARED = 10_000  # names; beyond, looking for a similar one takes longer than anybody waits
 _FRACTION = re.compile(r"\s*([+-]?\d{1,15}(?:\.\d{1,15})?)\s*(?:/\s*(\d{1,15}(?:\.\d{1,15})?)\s*)?")
 
 
@@ -30,18 +33,11 @@ def read_json(path: Path) -> Any:
     MissingInputError
         If there is no such file.
     DataError
-        If it is not UTF-8, not JSON, repeats a key, or holds NaN or Infinity.
+        If it is no file, not UTF-8, not JSON, repeats a key, or holds NaN, Infinity or a number beyond float64.
     ReadWriteError
         If it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: there is no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text file; save it as UTF-8 JSON") from error
-    except OSError as error:
-        raise ReadWriteError(f"{path}: cannot be read: {error.strerror}") from error
+    text = read_text(path, "JSON")
     try:
         document = json.loads(text, object_pairs_hook=_refuse_repeated_keys, parse_constant=_refuse_constant)
         _refuse_unwritable(document)
@@ -55,8 +51,7 @@ def read_json(path: Path) -> Any:
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    repeated = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
     if repeated:
         raise ValueError(f"the key {repeated[0]!r} stands more than once in one object")
     return dict(pairs)
@@ -64,7 +59,11 @@ def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_unwritable(document: Any) -> None:
     """Refuse what could be read but not be shown or written again."""
-    json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair has no UTF-8
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError("a number is too large") from error  # 1e999 is read as infinity, which JSON cannot write
+    text.encode()  # half of a surrogate pair has no UTF-8
     level, members = 0, [document] if isinstance(document, dict | list) else []
     while members:
         level += 1
@@ -88,7 +87,8 @@ def suggest(name: str, known: Iterable[str], *, most: int = 12) -> str:
     """
     names = sorted({str(item) for item in known})
     folded = {item.casefold(): item for item in names}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    compared = folded if len(folded) <= MOST_COMPARED else ()
+    close = difflib.get_close_matches(name.casefold(), compared, n=1, cutoff=0.6)
     if close:
         return f"did you mean {folded[close[0]]!r}?"
     if not names:

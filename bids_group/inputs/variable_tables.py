@@ -4,9 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bids_group.errors import DataError, ReadWriteError
+from bids_group.inputs.text_files import read_text
 
 PARTICIPANTS = "participants.tsv"
 SESSIONS = "sessions.tsv"
@@ -159,12 +161,7 @@ def _make_empty() -> pd.DataFrame:
 
 def read_cells(path: Path) -> list[list[str]]:
     """Return the cells of the lines of a table that are not blank, the header first."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text file; save it as UTF-8") from error
-    except OSError as error:
-        raise ReadWriteError(f"{path}: cannot be read: {error.strerror}") from error
+    lines = read_text(path, "text").replace("\r\n", "\n").split("\n")
     return [[cell.strip() for cell in line.split("\t")] for line in lines if line.strip()]
 
 
@@ -178,14 +175,17 @@ def _index_cells(path: Path, cells: list[list[str]], keys: tuple[str, ...]) -> p
     for number, line in enumerate(cells[1:], start=2):
         if len(line) != len(header):
             raise DataError(f"{path}: line {number} has {len(line)} cells and the header {len(header)}; split by tabs")
-    table = pd.DataFrame(cells[1:], columns=header, dtype=object)
-    labels = [[value.removeprefix(_PREFIXES[key]) for value in table.pop(key)] for key in keys]
+    at = [header.index(key) for key in keys]
+    labels = [[line[i].removeprefix(_PREFIXES[key]) for line in cells[1:]] for i, key in zip(at, keys, strict=True)]
     _refuse_repeats(
         path, " and ".join(_KEY_NAMES[key] for key in keys), [" ".join(row) for row in zip(*labels, strict=True)]
     )
-    if len(keys) == 1:
-        return table.set_axis(pd.Index(labels[0], dtype=object), axis="index")
-    return table.set_axis(pd.MultiIndex.from_arrays(labels, names=_LEVELS), axis="index")
+    kept = [i for i in range(len(header)) if i not in at]
+    values = np.empty((len(cells) - 1, len(kept)), dtype=object)  # in one piece: pandas takes columns one by one
+    for row, line in zip(values, cells[1:], strict=True):
+        row[:] = [line[i] for i in kept]
+    index = pd.Index(labels[0], dtype=object) if len(keys) == 1 else pd.MultiIndex.from_arrays(labels, names=_LEVELS)
+    return pd.DataFrame(values, index, [header[i] for i in kept], dtype=object)
 
 
 def _refuse_repeats(path: Path, what: str, values: list[str]) -> None:

@@ -1,13 +1,13 @@
 """What stands in OUTPUT_DIR already, and whose it is: nothing of another program, model or run is lost."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bids_group.errors import OutputError, SpecError, UsageError
+from bids_group.errors import DataError, MissingInputError, OutputError, ReadWriteError, SpecError, UsageError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.spec import ModelSpec
+from bids_group.inputs.strict import read_json
 from bids_group.outputs.naming import (
     BIDSIGNORE,
     DATASET_DESCRIPTION,
@@ -75,10 +75,10 @@ def _is_ours(description: Any) -> bool:
 
 def _read_json_if_any(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        return read_json(path)
+    except MissingInputError:
         return None
-    except (OSError, ValueError):
+    except (DataError, ReadWriteError):
         return {}
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bids_group.errors import DataError, MissingInputError, ReadWriteError
+from bids_group.errors import DataError, MissingInputError
 from bids_group.inputs.datasets import Dataset, name_source
 from bids_group.inputs.input_files import (
     Checksum,
@@ -58,7 +58,7 @@ def test_map_that_is_a_link_to_nowhere_is_told_as_one(tmp_path):
 
 
 def test_what_cannot_be_read_is_an_error_and_not_missing(tmp_path):
-    with pytest.raises(ReadWriteError, match="cannot be read"):
+    with pytest.raises(DataError, match="not a file but a folder"):
         hash_file(tmp_path)
 
 
