@@ -82,7 +82,7 @@ def list_tables(folders: list[Path]) -> list[Path]:
 
 
 def _find_participants(folders: list[Path]) -> Path | None:
-    return next((path for folder in folders if (path := folder / PARTICIPANTS).is_file()), None)
+    return next((path for folder in folders if _is_table(path := folder / PARTICIPANTS)), None)
 
 
 def _find_sessions(folders: list[Path]) -> dict[str, Path]:
@@ -90,7 +90,7 @@ def _find_sessions(folders: list[Path]) -> dict[str, Path]:
     for folder in folders:
         subjects = {path.name.removeprefix("sub-"): path for path in sorted(folder.glob("sub-*"))}
         files = {label: path / f"{path.name}_{SESSIONS}" for label, path in subjects.items()}
-        found = {label: path for label, path in files.items() if path.is_file()}
+        found = {label: path for label, path in files.items() if _is_table(path)}
         if found:
             return found
     return {}
@@ -98,10 +98,26 @@ def _find_sessions(folders: list[Path]) -> dict[str, Path]:
 
 def _find_phenotype(folders: list[Path]) -> list[Path]:
     for folder in folders:
-        paths = sorted(path for path in folder.glob("phenotype/*.tsv") if path.is_file())
+        paths = sorted(path for path in folder.glob("phenotype/*.tsv") if _is_table(path))
         if paths:
             return paths
     return []
+
+
+def _is_table(path: Path) -> bool:
+    """Tell whether a table is there; what stands in its place and is none must not count as absent.
+
+    Raises
+    ------
+    DataError
+        If it is a folder, a pipe, or a link to nowhere.
+    """
+    if path.is_file():
+        return True
+    if path.exists() or path.is_symlink():
+        what = "a link to nothing (DataLad: get its content)" if path.is_symlink() else "a folder or a device"
+        raise DataError(f"{path}: {what} stands in the place of a table; mend it or take it away")
+    return False
 
 
 def read_further_tables(folders: list[Path]) -> tuple[ValueTable, ...]:

@@ -189,3 +189,17 @@ def test_missing_values_of_sessions_name_the_sessions(tmp_path):
     write_table(folder, "sub-03/sub-03_sessions.tsv", "session_id\tdays\n")
     with pytest.raises(SpecError, match=r"no row in sessions\.tsv\) for sub-02 ses-pre, sub-03;"):
         prepare(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["participants.tsv", "sub-01/sub-01_sessions.tsv", "phenotype/age.tsv"])
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_table_in_the_place_of_one_is_refused(name, kind, tmp_path):
+    """Else a table of another dataset would be taken without a word."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nowhere.tsv")
+    with pytest.raises(DataError, match=f"{path.name}: a {'folder' if kind == 'folder' else 'link to nothing'}"):
+        list_tables([tmp_path])
