@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -142,7 +143,13 @@ def _open_resources(options: Options) -> Iterator[Resources]:
         open_engine(options.engine, run_folder, folder / JOB_LOGS / run_folder.name) as compute_batches,
     ):
         resources = Resources(
-            _count_threads(options), allocate, checkpoints, show_progress, compute_batches, options.shard
+            n_threads=_count_threads(options),
+            allocate=allocate,
+            checkpoints=checkpoints,
+            show_progress=show_progress,
+            compute_batches=compute_batches,
+            shard=options.shard,
+            memory_bytes=math.inf if options.memory_gb is None else options.memory_gb * 1e9,
         )
         try:
             yield resources

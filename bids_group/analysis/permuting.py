@@ -1,5 +1,6 @@
 """Permutation tests of a model's contrasts: the data that are rearranged, the run with its checkpoints, the results."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,10 +19,10 @@ from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.inference_spec import InferenceSpec, PermutationSpec
 from bids_group.inputs.loading import GroupData
 from bids_group.inputs.plan import ModelPlan, NodePlan
-from bids_group.inputs.storage import Allocate
+from bids_group.inputs.storage import SHARE_OF_MEMORY, Allocate
 from bids_group.outputs.results import ContrastTest, InferenceResult, Rearranging
 from bids_group.stats.partitioned import compute_subject_scores
-from bids_group.stats.permutation.batch import PreparedTest, prepare
+from bids_group.stats.permutation.batch import PreparedTest, measure_workspace, prepare
 from bids_group.stats.permutation.design import KnownVariances, PermutationTest
 from bids_group.stats.permutation.engine import (
     ALL,
@@ -54,6 +55,8 @@ class Resources:
         Which share of the batches is computed, and kept; None for all, and their results.
     show_progress : callable
         From a title and a total to a context, in which a function is called with how many steps were done.
+    memory_bytes : float
+        The bound of memory.
     """
 
     n_threads: int
@@ -62,6 +65,7 @@ class Resources:
     show_progress: Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
     compute_batches: ComputeBatches | None = None
     shard: Shard | None = None
+    memory_bytes: float = math.inf
 
     @property
     def share(self) -> tuple[int, int]:
@@ -185,6 +189,12 @@ def _find_data(contrast: TestedContrast) -> NDArray[np.float32]:
     return scores
 
 
+def _bound_threads(prepared: PreparedTest, resources: Resources) -> int:
+    """Return how many threads may work: what each of them needs for its batch counts as one large array does."""
+    most = SHARE_OF_MEMORY * resources.memory_bytes / measure_workspace(prepared)
+    return int(max(1, min(resources.n_threads, most)))
+
+
 def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources, name: str) -> PermutationResult | None:
     """Run a test from where earlier runs of this name, or its shards, came to; return None for a shard."""
     label = contrast.model.contrasts[contrast.index].label
@@ -196,7 +206,7 @@ def _run(test: PermutationTest, contrast: TestedContrast, resources: Resources, 
         try:
             result = run_permutations(
                 prepared,
-                n_threads=resources.n_threads,
+                n_threads=_bound_threads(prepared, resources),
                 compute_batches=resources.compute_batches,
                 share=resources.share,
                 state=state,

@@ -87,11 +87,26 @@ def list_voxels(
         row = heights[i, column : column + n]
         for start in range(0, n, STRETCH):
             stretch = row[start : start + STRETCH]
-            n_above = np.int32(0)
-            for height in stretch:
-                n_above += np.int32((abs(height) if two_sided else height) > bound)
-            if n_above:
+            if _count_sizes(stretch, bound) if two_sided else _count_values(stretch, bound):
                 _list_stretch(stretch, voxels[0] + start, bound, two_sided, i, lists)
+
+
+@njit(nogil=True)
+def _count_sizes(stretch: Singles, bound: np.float32) -> int:
+    """Count the absolute values above a bound; a loop from 0 and without branches, so that it is vectorised."""
+    n_above = 0
+    for place in range(len(stretch)):
+        n_above += int(abs(stretch[place]) > bound)
+    return n_above
+
+
+@njit(nogil=True)
+def _count_values(stretch: Singles, bound: np.float32) -> int:
+    """Count the values above a bound, likewise."""
+    n_above = 0
+    for place in range(len(stretch)):
+        n_above += int(stretch[place] > bound)
+    return n_above
 
 
 @njit(nogil=True)
@@ -100,7 +115,7 @@ def _list_stretch(stretch: Singles, first: int, bound: np.float32, two_sided: bo
     n = lists.counts[i]
     for place in range(len(stretch)):
         height = stretch[place]
-        if (abs(height) if two_sided else height) > bound:
+        if height > bound or (two_sided and -height > bound):
             lists.voxels[i, n], lists.heights[i, n] = first + place, height
             n += 1
     lists.counts[i] = n

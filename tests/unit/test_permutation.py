@@ -158,13 +158,16 @@ def test_p_of_whole_blocks_is_that_of_all_orders_of_the_blocks():
     check_enumeration(test, moved)
 
 
+N_LARGE = 3 * BATCH + 17
+
+
 @pytest.fixture(scope="module")
 def large():
     """More batches and tiles than one, neither of them full."""
     mask = np.ones((11, 10, 10), dtype=bool)
     assert np.count_nonzero(mask) > TILE
     matrix = make_covariates(11, 2)
-    return make_test(matrix, [0, 0, 1], exchange_freely(11, "permutations"), n_asked=3 * BATCH + 17, mask=mask)
+    return make_test(matrix, [0, 0, 1], exchange_freely(11, "permutations"), n_asked=N_LARGE, mask=mask)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +182,7 @@ def test_number_of_threads_does_not_matter(large, undisturbed):
 def test_borders_and_order_of_batches_do_not_matter(large, undisturbed):
     prepared = prepare(large)
     state = start_state(prepared)
-    for start, stop in ((200, 305), (0, 7), (7, 200)):
+    for start, stop in ((2 * BATCH + 8, N_LARGE), (0, 7), (7, 2 * BATCH + 8)):
         join_batch(state, run_batch(prepared, start, stop))
     assert_same(summarise(prepared, state), undisturbed)
 
@@ -187,10 +190,10 @@ def test_borders_and_order_of_batches_do_not_matter(large, undisturbed):
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(large, undisturbed):
     prepared = prepare(large)
     seen = []
-    with pytest.raises(PermutationsStoppedError, match="of 305 rearrangements") as stopped:
+    with pytest.raises(PermutationsStoppedError, match=f"of {N_LARGE} rearrangements") as stopped:
         run_permutations(prepared, on_batch=lambda state: seen.append(state.n_done), should_stop=lambda: bool(seen))
     state = stopped.value.state
-    assert 0 < state.n_done < 305
+    assert 0 < state.n_done < N_LARGE
     saved = replace(
         state,
         maxima={level: maxima.copy() for level, maxima in state.maxima.items()},
@@ -200,7 +203,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(large, undisturbed
     reported = []
     found = run_permutations(prepare(large), state=saved, report=lambda *counts: reported.append(counts))
     assert_same(found, undisturbed)
-    assert reported[-1] == (305, 305)
+    assert reported[-1] == (N_LARGE, N_LARGE)
 
 
 def test_a_batch_that_was_done_in_part_is_completed_and_nothing_is_counted_twice(large):
@@ -208,7 +211,13 @@ def test_a_batch_that_was_done_in_part_is_completed_and_nothing_is_counted_twice
     state = start_state(prepared)
     result = run_batch(prepared, 10, 100)
     join_batch(state, result)
-    assert find_pending(state) == [(0, 10), (100, 192), (192, 288), (288, 305)]
+    assert find_pending(state) == [
+        (0, 10),
+        (100, BATCH),
+        (BATCH, 2 * BATCH),
+        (2 * BATCH, 3 * BATCH),
+        (3 * BATCH, N_LARGE),
+    ]
     with pytest.raises(ValueError, match="joined before"):
         join_batch(state, result)
 

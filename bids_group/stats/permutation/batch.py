@@ -186,6 +186,22 @@ def make_workspace(prepared: PreparedTest) -> Workspace:
     return replace(workspace, lists=make_lists(BATCH, prepared.n_voxels)) if test.has_clusters else workspace
 
 
+def measure_workspace(prepared: PreparedTest) -> int:
+    """Return how many bytes the workspace of a thread takes, but for lists of voxels, which stay short.
+
+    Parameters
+    ----------
+    prepared : PreparedTest
+
+    Returns
+    -------
+    int
+    """
+    has_maps = prepared.test.needs_maps or prepared.source.fills_maps
+    n_values = BATCH * prepared.n_voxels if has_maps else 0
+    return np.dtype(np.float32).itemsize * (n_values + sum(array.size for array in prepared.source.allocate_scratch()))
+
+
 def run_batch(prepared: PreparedTest, start: int, stop: int, *, workspace: Workspace | None = None) -> BatchResult:
     """Compute some of the rearrangements.
 

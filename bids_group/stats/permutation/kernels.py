@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# A multiple of the 12 and 16 rows that the kernels of BLAS take at once; a tile of scores (0.2 MB) stays in the cache
-# of one core beside the data, and the heights of a batch of 230,000 voxels fit in 88 MB.
-BATCH, TILE = 96, 512
+# A multiple of the 12 and 16 rows that the kernels of BLAS take at once; a tile of scores (0.4 MB) stays in the cache
+# of one core beside the data, and the heights of a batch of 230,000 voxels fit in 177 MB.
+BATCH, TILE = 192, 512
 # A rearranged direction of interest of which no more than this part of the sum of squares lies outside the nuisance
 # is nuisance: what is left of it keeps 8 of float64's 16 digits, and is float32 afterwards.
 DEGENERATE_PART = 1e-8
