@@ -33,7 +33,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 FROM python
 COPY --from=build /opt/venv /opt/venv
 RUN useradd --uid 1000 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bids
-ARG VERSION=0.2.0
+ARG VERSION=0.3.0
 ARG REVISION=unknown
 # What dataset_description.json says of the container: give the name under which the image is published.
 ARG TAG=bids_group:${VERSION}

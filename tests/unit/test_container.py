@@ -11,8 +11,8 @@ def test_no_trace_is_no_container(tmp_path):
 def test_docker_and_podman_are_told_by_their_files(tmp_path):
     (tmp_path / ".dockerenv").touch()
     assert describe_container({}, root=tmp_path) == {"Type": "docker"}
-    tagged = describe_container({IMAGE_VARIABLE: "bids_group:0.2.0"}, root=tmp_path)
-    assert tagged == {"Type": "docker", "Tag": "bids_group:0.2.0"}
+    tagged = describe_container({IMAGE_VARIABLE: "bids_group:0.3.0"}, root=tmp_path)
+    assert tagged == {"Type": "docker", "Tag": "bids_group:0.3.0"}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".containerenv").touch()
     assert describe_container({}, root=tmp_path) == {"Type": "podman"}
