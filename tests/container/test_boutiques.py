@@ -25,6 +25,7 @@ INVOCATION = {
     "work_dir": "/scratch",
     "nprocs": 4,
     "mem_gb": 7.5,
+    "force": True,
     "dry_run": True,
     "verbose": True,
 }
