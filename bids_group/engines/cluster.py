@@ -30,6 +30,7 @@ MOST_TASKS = 2000
 RETRIES = 2  # of a batch that failed, for a file system that stumbled; one that was lost is computed again anyway
 # What is told of a connection that ended, by the call that was under way.
 LOST = (CancelledError, CommClosedError, OSError)
+NOISY_LOGGERS = ("distributed", "dask_jobqueue", "tornado")  # what they tell as tracebacks is said once, in words
 logger = logging.getLogger("bids_group")
 
 
@@ -77,7 +78,11 @@ def connect_to_scheduler(address: str, folder: Path) -> Iterator[ComputeBatches]
 def quieten_dask() -> None:
     """Keep Dask's own log, which repeats what is told here, from standard error unless much is to be said."""
     if not logger.isEnabledFor(logging.DEBUG):
-        for name in ("distributed", "dask_jobqueue", "tornado.application"):
+        # Dask's own configuration gives some of the loggers below these a level of their own.
+        for name in (
+            *NOISY_LOGGERS,
+            *(one for one in logging.root.manager.loggerDict if one.startswith(NOISY_LOGGERS)),
+        ):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
