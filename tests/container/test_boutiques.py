@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bids_group.cli import make_parser
 from tests.container.documentation import ROOT
 
@@ -39,14 +41,16 @@ def test_descriptor_is_valid():
     assert run_bosh("validate", DESCRIPTOR).strip().endswith("OK")
 
 
-def test_every_input_of_the_descriptor_arrives_where_the_command_line_has_it(tmp_path):
+@pytest.mark.parametrize("left_out", ["force", "dry_run"])  # which exclude each other
+def test_every_input_of_the_descriptor_arrives_where_the_command_line_has_it(left_out, tmp_path):
     assert INVOCATION.keys() == {one["id"] for one in json.loads(DESCRIPTOR.read_text())["inputs"]}
-    (tmp_path / "invocation.json").write_text(json.dumps(INVOCATION))
+    invocation = {name: value for name, value in INVOCATION.items() if name != left_out}
+    (tmp_path / "invocation.json").write_text(json.dumps(invocation))
     said = run_bosh("exec", "simulate", DESCRIPTOR, "-i", tmp_path / "invocation.json")
     words = said.strip().splitlines()[-1].split()
     assert words[0] == "bids_group"
     parsed = vars(make_parser().parse_args(words[1:]))
-    for name, value in INVOCATION.items():
+    for name, value in invocation.items():
         given = parsed[name]
         assert given == (Path(value) if isinstance(given, Path) else value), name
     assert parsed["analysis_level"] == "group"
