@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bids_group.column_space import decompose, partition_design
 from bids_group.stats.glm import compute_f, compute_t, fit_glm
 from bids_group.stats.partitioned import compute_partitioned, fit_partitioned
-from bids_group.stats.permutation.batch import prepare, run_batch
+from bids_group.stats.permutation.batch import make_workspace, measure_workspace, prepare, run_batch
 from bids_group.stats.permutation.design import PermutationTest
 from bids_group.stats.permutation.engine import (
     PermutationsStoppedError,
@@ -398,3 +398,11 @@ def find_longest(row, sums):
         " " if not is_above else "+" if value > 0 else "-" for is_above, value in zip(row, sums, strict=True)
     )
     return max((len(run) for run in re.findall(r"\++|-+", text)), default=0)
+
+
+@pytest.mark.parametrize("levels", [("voxel",), ("voxel", "cluster-size"), ("voxel", "tfce")])
+def test_a_workspace_takes_the_memory_that_threads_are_counted_by(large, levels):
+    prepared = prepare(replace(large, levels=levels))
+    workspace = make_workspace(prepared)
+    arrays = [*workspace.scratch, *([] if workspace.maps is None else [workspace.maps])]
+    assert measure_workspace(prepared) == sum(array.nbytes for array in arrays)
