@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from scipy import linalg, stats
 
+from bids_group.stats.euler_characteristics import Field
 from bids_group.stats.glm import Statistic, fit_glm
 from bids_group.stats.meta_analysis import fit_meta
 from bids_group.stats.partitioned import fit_partitioned
-from bids_group.stats.random_fields import Field
 from bids_group.stats.smoothness import Smoothness
 
 

@@ -13,8 +13,9 @@ from statsmodels.stats.anova import AnovaRM  # type: ignore[import-untyped]
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 from statsmodels.stats.oneway import anova_oneway  # type: ignore[import-untyped]
 
-from bids_group.stats.correct import Inference, infer
+from bids_group.stats.correct import infer
 from bids_group.stats.glm import compute_f, compute_p, compute_t, fit_glm
+from bids_group.stats.inference import Inference
 from bids_group.stats.partitioned import compute_partitioned
 from bids_group.stats.permutation.batch import prepare
 from bids_group.stats.permutation.design import PermutationTest

@@ -14,11 +14,12 @@ from bids_group.stats.effect_sizes import (
     find_noncentrality_f,
     find_noncentrality_t,
 )
+from bids_group.stats.euler_characteristics import ec_densities_f, ec_densities_t
 from bids_group.stats.glm import compute_f, compute_p, compute_t
 from bids_group.stats.meta_analysis import compute_meta_f, compute_meta_t
 from bids_group.stats.neighbours import build_lattice
 from bids_group.stats.partitioned import compute_partitioned, estimate_epsilon
-from bids_group.stats.random_fields import ec_densities_f, ec_densities_t, find_threshold
+from bids_group.stats.random_fields import find_threshold
 from bids_group.stats.tfce import compute_tfce
 from tests import oracles_data as data
 from validation.comparison import MIXED, UNEQUAL, Pair, Row, compare, name_pinned

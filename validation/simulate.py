@@ -19,7 +19,8 @@ from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import NodePlan
 from bids_group.outputs.results import ContrastTest, InferenceResult
 from bids_group.stats.clusters import label_clusters
-from bids_group.stats.correct import DEFAULT_CLUSTER_FORMING, Inference, find_cluster_threshold
+from bids_group.stats.correct import DEFAULT_CLUSTER_FORMING, find_cluster_threshold
+from bids_group.stats.inference import Inference
 from bids_group.stats.random_fields import log_p_extents
 from validation.designs import DESIGNS, plan_design
 from validation.fields import SEARCH, SHAPE, VOXEL_SIZE, draw_errors, draw_fields, find_signal

@@ -32,8 +32,8 @@ from bids_group.outputs.summary import (
     list_varying_columns,
 )
 from bids_group.outputs.tables import label_voxels, to_millimetres
-from bids_group.stats.correct import Inference
 from bids_group.stats.glm import compute_log_p
+from bids_group.stats.inference import Inference
 
 FEWEST_FOR_PROCESSES = 40  # to start a process takes as long as to draw some twenty figures
 MOST_CLUSTERS_SHOWN = 6  # of a correction, cut through their peaks

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bids_group.outputs.results import InferenceResult
-from bids_group.stats.correct import PermutationFacts
+from bids_group.stats.inference import PermutationFacts
 from bids_group.stats.permutation.tail_approximation import TAIL_P
 
 LEVEL_WORDS = {

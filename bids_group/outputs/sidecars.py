@@ -8,8 +8,8 @@ from bids_group.inputs.map_sources import list_uris
 from bids_group.outputs.atlases import find_source
 from bids_group.outputs.permutation_sidecars import describe_permutation, state_permutation
 from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
-from bids_group.stats.correct import Inference
 from bids_group.stats.glm import UNFITTED_PART
+from bids_group.stats.inference import Inference
 
 SMALLEST_P = float(np.finfo(np.float32).tiny)  # what a float32 map can hold; a p of 0 would be no p
 _STATMAP_TEXTS = {

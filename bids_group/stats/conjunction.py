@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.stats.clusters import label_clusters
-from bids_group.stats.correct import Inference, PermutationFacts, Threshold, adjust_fdr, find_smallest, pass_alpha
+from bids_group.stats.correct import adjust_fdr, find_smallest, pass_alpha
 from bids_group.stats.glm import Statistic, compute_p, compute_z
+from bids_group.stats.inference import Inference, PermutationFacts, Threshold
 
 SAME_THRESHOLD = 1e-9  # relative: thresholds of equal p differ by rounding
 

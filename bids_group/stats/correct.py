@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from bids_group.stats import distributions
-from bids_group.stats.clusters import ClusterSet, label_clusters
+from bids_group.stats.clusters import label_clusters
 from bids_group.stats.glm import Statistic, compute_log_p, compute_z
-from bids_group.stats.permutation.tail_approximation import TailFit
+from bids_group.stats.inference import Inference, Threshold
 from bids_group.stats.random_fields import find_critical_height, log_p_extents, log_p_heights
 from bids_group.stats.smoothness import Smoothness
 from bids_group.vocabulary import ClusterForming, Connectivity, Tail
@@ -24,28 +24,6 @@ from bids_group.vocabulary import ClusterForming, Connectivity, Tail
 DEFAULT_CLUSTER_FORMING: ClusterForming = ("p", 0.001)  # Woo et al. 2014; above it random field theory fails
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """What a voxel must reach to survive, in two units.
-
-    For the negative tail it is negative, and the voxel must be at or below it; for the others it is the
-    smallest value, or absolute value, that survives. nan when there is none.
-
-    Attributes
-    ----------
-    value : float
-        In `unit`.
-    z : float
-        The z of equal tail.
-    unit : {'t', 'F', 'z'}
-        z where degrees of freedom differ between voxels, so that no single t or F is the threshold.
-    """
-
-    value: float
-    z: float
-    unit: str
 
 
 @dataclass(frozen=True)
@@ -64,86 +42,6 @@ class Corrected:
 
 
 Correct = Callable[[Statistic, float, Tail | None], Corrected]
-
-
-@dataclass(frozen=True)
-class PermutationFacts:
-    """What is particular to an inference by rearrangement.
-
-    Attributes
-    ----------
-    level : str
-        Of which the maximum was taken: ``voxel``, ``cluster-size``, ``cluster-mass``, ``tfce``; or ``uncorrected`` and
-        ``fdr``, which have none.
-    n : int
-        Rearrangements, the identity counted.
-    n_distinct : int
-        How many distinct ones there are.
-    exact : bool
-        Whether every distinct rearrangement was visited.
-    smallest_p : float
-        That rearrangements can give.
-    null : ndarray of float64, shape (n,), or None
-        Distribution of the maximum, the identity first.
-    tail : TailFit or None
-        Of the null distribution, where small p were read off it.
-    """
-
-    level: str
-    n: int
-    n_distinct: int
-    exact: bool
-    smallest_p: float
-    null: Floats | None = None
-    tail: TailFit | None = None
-
-
-@dataclass(frozen=True)
-class Inference:
-    """One correction of one statistic; map, table, figure and text are all made from it.
-
-    Attributes
-    ----------
-    correction : str
-        A key of `CORRECTIONS`, ``rft`` or ``permutation``.
-    alpha : float
-    tail : {'positive', 'negative', 'two-sided'}, or None for F
-    threshold, threshold_z : float
-        As `Threshold` has them; nan when there is none.
-    threshold_unit : {'t', 'F', 'z', 'voxels', 'mass', 'TFCE'}
-    logp : ndarray of float64, shape (n_voxels,)
-        ``-log10`` of the corrected p of the tail; at least 0, whatever the cluster extent.
-    survives : ndarray of bool, shape (n_voxels,)
-        Corrected p <= alpha, and in a cluster of at least `cluster_extent` voxels. A value of exactly 0 never
-        does.
-    clusters : ClusterSet
-        Of the survivors.
-    cluster_extent : int
-        Voxels.
-    connectivity : {6, 18, 26}
-    permutation : PermutationFacts or None
-        Of rearrangements only.
-    cluster_threshold : float or None
-        Cluster-forming threshold, in units of the statistic (of its absolute value), where extents are tested.
-    extent_p : ndarray of float64, shape (n_clusters,), or None
-        By random field theory, the familywise p of the extent of the cluster above `cluster_threshold` that each
-        cluster of survivors is in; nan where its peak is not above it.
-    """
-
-    correction: str
-    alpha: float
-    tail: Tail | None
-    threshold: float
-    threshold_z: float
-    threshold_unit: str
-    logp: Floats
-    survives: NDArray[np.bool_]
-    clusters: ClusterSet
-    cluster_extent: int
-    connectivity: Connectivity
-    permutation: PermutationFacts | None = None
-    cluster_threshold: float | None = None
-    extent_p: Floats | None = None
 
 
 def infer(

@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bids_group.stats.glm import compute_f, compute_p, compute_t, fit_glm
-from bids_group.stats.meta_analysis import (
-    compute_meta_f,
-    compute_meta_statistic,
-    compute_meta_t,
-    estimate_tau2,
-    fit_meta,
-)
+from bids_group.stats.heterogeneity import estimate_tau2
+from bids_group.stats.meta_analysis import compute_meta_f, compute_meta_statistic, compute_meta_t, fit_meta
 from tests.oracles_data import ROWS, fit_pinned_meta, pick_meta
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -11,12 +11,9 @@ from scipy import fft, ndimage, stats
 from bids_group.column_space import decompose
 from bids_group.stats.clusters import label_clusters
 from bids_group.stats.distributions import log_sf_t
+from bids_group.stats.euler_characteristics import Field, ec_densities_f, ec_densities_t, expected_ec
 from bids_group.stats.glm import Statistic, compute_t, fit_glm
 from bids_group.stats.random_fields import (
-    Field,
-    ec_densities_f,
-    ec_densities_t,
-    expected_ec,
     find_critical_height,
     find_threshold,
     log_p_extents,

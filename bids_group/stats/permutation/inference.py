@@ -9,8 +9,9 @@ from scipy import stats
 
 from bids_group.stats import distributions
 from bids_group.stats.clusters import label_clusters
-from bids_group.stats.correct import Inference, PermutationFacts, Threshold, adjust_fdr, find_smallest, pass_alpha
+from bids_group.stats.correct import adjust_fdr, find_smallest, pass_alpha
 from bids_group.stats.glm import Statistic
+from bids_group.stats.inference import Inference, PermutationFacts, Threshold
 from bids_group.stats.permutation.design import PermutationTest
 from bids_group.stats.permutation.engine import PermutationResult
 from bids_group.stats.permutation.patterns import count_pattern_dof
