@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from threading import Thread
 from typing import Any
 
@@ -120,6 +120,7 @@ class Painters:
 @contextmanager
 def _keep_interrupts_from_children() -> Iterator[None]:
     """Let processes that are started inside never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    resource_tracker.ensure_running()  # before: the start of that process lets interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -79,6 +79,17 @@ def test_processes_end_when_the_run_is_killed(drawing):
     assert all(select.select([process], [], [], 60)[0] for process in processes)
 
 
+def test_processes_never_see_an_interrupt(drawing):
+    program, _ = drawing
+    children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+    commands = {child: Path(f"/proc/{child}/cmdline").read_text() for child in children}
+    painters = [child for child, command in commands.items() if "spawn_main" in command]
+    status = [Path(f"/proc/{child}/status").read_text() for child in painters]
+    blocked = [int(line.split()[1], 16) for text in status for line in text.splitlines() if line.startswith("SigBlk")]
+    assert len(blocked) == 2
+    assert all(mask >> (signal.SIGINT - 1) & 1 for mask in blocked)
+
+
 def test_an_interrupt_of_the_whole_group_is_told_by_the_run_alone(drawing):
     program, processes = drawing
     os.killpg(program.pid, signal.SIGINT)
