@@ -19,7 +19,7 @@ from benchmarks.measure import Usage, measure
 CHECKOUT = Path(__file__).parents[1]
 SCRATCH = CHECKOUT / "benchmarks" / "scratch"
 MODEL = CHECKOUT / "examples" / "faces_smdl.json"
-PROVENANCE = Path("logs") / "model-faces_provenance.json"
+PROVENANCE, REPORT = Path("logs") / "model-faces_provenance.json", "model-faces_report.html"
 STEPS = ("read", "fit", "contrasts")
 REPEATS = 3  # the fastest counts: whatever else the machine does only ever adds
 
@@ -57,7 +57,7 @@ def run_module(name: str, *arguments: str) -> Usage:
 
 
 def measure_app(repeats: int) -> list[str]:
-    """Run the whole app on the demo and return its tables: what it took, and the share of each stage.
+    """Run the whole app on the demo, and each of its nodes alone, and return what they took, stage by stage.
 
     Parameters
     ----------
@@ -68,28 +68,47 @@ def measure_app(repeats: int) -> list[str]:
     list of str
         Lines of Markdown.
     """
+    best = {name: measure_model(model, repeats) for name, model in write_models().items()}
+    usage = [
+        [name, f"{used.wall:.1f}", f"{used.user:.1f}", f"{used.system:.1f}", f"{used.peak_mib:.0f}", f"{size:.1f}"]
+        for name, (used, _, size) in best.items()
+    ]
+    # What no stage accounts for: starting Python, imports, leaving.
+    outside = {"outside the stages": [used.wall - sum(stages.values()) for used, stages, _ in best.values()]}
+    every = dict.fromkeys(stage for _, stages, _ in best.values() for stage in stages)
+    seconds = {stage: [stages.get(stage, 0.0) for _, stages, _ in best.values()] for stage in every} | outside
+    return [
+        "## The whole app",
+        "",
+        *format_table(["nodes", "wall s", "user s", "system s", "peak MiB", "report MB"], usage),
+        "",
+        *format_table(
+            ["seconds", *best], ([stage, *(f"{value:.2f}" for value in own)] for stage, own in seconds.items())
+        ),
+    ]
+
+
+def write_models() -> dict[str, Path]:
+    """Return the demo's model, and one for each of its nodes alone."""
+    document = json.loads(MODEL.read_text(encoding="utf-8"))
+    models = {"all": MODEL}
+    for node in document["Nodes"]:
+        models[node["Name"]] = SCRATCH / f"{node['Name']}_smdl.json"
+        models[node["Name"]].write_text(json.dumps({**document, "Nodes": [node]}), encoding="utf-8")
+    return models
+
+
+def measure_model(model: Path, repeats: int) -> tuple[Usage, dict[str, float], float]:
+    """Return what the fastest run of a model took, the seconds of its stages, and the MB of its report."""
     output = SCRATCH / "app"
-    command = [sys.executable, "run.py", str(SCRATCH / "demo"), str(output), "group", "--model", str(MODEL)]
+    command = [sys.executable, "run.py", str(SCRATCH / "demo"), str(output), "group", "--model", str(model)]
     runs = []
     for _ in range(repeats):
         shutil.rmtree(output, ignore_errors=True)
         used = measure(command, directory=CHECKOUT, log=SCRATCH / "app.log")
         stages = json.loads((output / PROVENANCE).read_text(encoding="utf-8"))["stages"]
-        runs.append((used, stages))
-    used, stages = min(runs, key=lambda run: run[0].wall)
-    usage = [f"{used.wall:.1f}", f"{used.user:.1f}", f"{used.system:.1f}", f"{used.peak_mib:.0f}"]
-    # What no stage accounts for: starting Python, imports, leaving.
-    shares = stages | {"outside the stages": used.wall - sum(stages.values())}
-    return [
-        "## The whole app",
-        "",
-        *format_table(["wall s", "user s", "system s", "peak MiB"], [usage]),
-        "",
-        *format_table(
-            ["stage", "s", "share"],
-            ([stage, f"{s:.2f}", f"{100 * s / used.wall:.0f}%"] for stage, s in shares.items()),
-        ),
-    ]
+        runs.append((used, stages, 1e-6 * (output / REPORT).stat().st_size))
+    return min(runs, key=lambda run: run[0].wall)
 
 
 def measure_peers(repeats: int) -> list[str]:
