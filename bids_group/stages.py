@@ -7,6 +7,7 @@ from typing import Any
 from bids_group.analysis.fitting import FittedModel, fit_model
 from bids_group.analysis.model import assemble_result, infer_contrasts, load_maps
 from bids_group.analysis.permuting import Resources
+from bids_group.analysis.picturing import view_subject_maps
 from bids_group.analysis.region_tests import fit_regions
 from bids_group.analysis.regions import locate_regions
 from bids_group.inputs.input_files import InputWatch
@@ -19,7 +20,7 @@ from bids_group.outputs.dataset import ModelTables, tabulate_model, write_compar
 from bids_group.outputs.derivatives import write_model
 from bids_group.outputs.drawing import Painters, count_figures, draw_model, draw_pairs
 from bids_group.outputs.provenance import LogLines, record_run, write_record
-from bids_group.outputs.results import ContrastResult, ModelResult, RegionResult
+from bids_group.outputs.results import ContrastResult, ModelResult, RegionResult, SubjectViews
 from bids_group.outputs.staging import Staging
 from bids_group.progress import StageClock, show_progress
 from bids_group.rerun import write_report
@@ -73,16 +74,25 @@ def analyse_node(node: NodeStudy, session: Session, staging: Staging, painters: 
 
 
 def _analyse_model(node: NodeStudy, model: ModelPlan, grid: Grid, session: Session) -> ModelResult:
+    subject_maps = _view_subject_maps(node, session) if model is node.plan.models[0] else None
     found = infer_model(node, model, grid, session)
     result = assemble_result(
         *(node.plan, model, found.fitted, found.data, found.contrasts),
         masks=node.masks,
         datasets=session.study.datasets,
         regions=found.regions,
+        subject_maps=subject_maps,
     )
     for warning in result.warnings[len(model.warnings) :]:
         logger.warning("%s: %s", _name_model(node, model), warning)
     return result
+
+
+def _view_subject_maps(node: NodeStudy, session: Session) -> SubjectViews | None:
+    with session.clock.stage("read maps"):
+        views = view_subject_maps(node.subject_maps)
+        session.watch.check(file.path for file in node.subject_maps.found)
+    return views
 
 
 def _name_model(node: NodeStudy, model: ModelPlan) -> str:

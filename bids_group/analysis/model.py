@@ -24,7 +24,7 @@ from bids_group.inputs.study import list_map_paths
 from bids_group.outputs.naming import ModelNames
 from bids_group.outputs.quality import find_quality_warnings
 from bids_group.outputs.region_results import RegionResult
-from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult
+from bids_group.outputs.results import ContrastResult, ContrastTest, InferenceResult, ModelResult, SubjectViews
 from bids_group.stats.correct import infer
 from bids_group.vocabulary import Connectivity
 
@@ -106,6 +106,7 @@ def assemble_result(
     masks: tuple[Path, ...],
     datasets: tuple[Dataset, ...],
     regions: RegionResult | None = None,
+    subject_maps: SubjectViews | None = None,
 ) -> ModelResult:
     """Put together everything that is written of a model."""
     return ModelResult(
@@ -132,7 +133,7 @@ def assemble_result(
             *_find_space_warnings(plan, model),
             *_find_region_warnings(regions),
         ),
-        pictures=picture_inputs(model, data, fitted, contrasts),
+        pictures=picture_inputs(model, data, fitted, contrasts, subject_maps=subject_maps),
         conjunctions=conjoin_contrasts(model, contrasts, fitted.voxels.mask),
         regions=regions,
     )

@@ -1,6 +1,7 @@
 """What figures show of a model's maps, taken from them while they are there: little enough to be passed on."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,15 +11,29 @@ from bids_group.analysis.coverage import number_subjects
 from bids_group.analysis.fitting import FittedModel
 from bids_group.inputs.images import AnalysedVoxels, to_volume
 from bids_group.inputs.loading import GroupData
+from bids_group.inputs.nifti import Grid, open_map, read_values
 from bids_group.inputs.plan import ModelPlan
-from bids_group.outputs.results import ContrastResult, InputPictures, PeakValues, SubjectViews, choose_headline
+from bids_group.inputs.subject_maps import SubjectMaps
+from bids_group.outputs.results import (
+    ContrastResult,
+    InputPictures,
+    PeakValues,
+    SubjectView,
+    SubjectViews,
+    choose_headline,
+)
 
 MOST_SUBJECTS_SHOWN = 40
 MOST_PEAKS_SHOWN = 5
 
 
 def picture_inputs(
-    model: ModelPlan, data: GroupData, fitted: FittedModel, contrasts: Iterable[ContrastResult]
+    model: ModelPlan,
+    data: GroupData,
+    fitted: FittedModel,
+    contrasts: Iterable[ContrastResult],
+    *,
+    subject_maps: SubjectViews | None = None,
 ) -> InputPictures:
     """Take from the maps of a model what figures show of them.
 
@@ -30,6 +45,8 @@ def picture_inputs(
         Of these maps.
     contrasts : iterable of ContrastResult
         Whose largest clusters the maps are read at.
+    subject_maps : SubjectViews or None
+        Of maps that are not analysed.
     """
     kept = fitted.voxels.mask[data.voxels.mask]
     sd, n_maps = measure_spread(data.effects, kept, fitted.mean_effect)
@@ -39,6 +56,7 @@ def picture_inputs(
         n_maps=n_maps if data.voxels.min_coverage < 1 else None,
         subjects=_view_subjects(model, data, kept, fitted.voxels),
         peaks={one.contrast.label: values for one in contrasts for values in _read_peaks(one, data, kept)},
+        subject_maps=subject_maps,
     )
 
 
@@ -96,15 +114,46 @@ def _view_subjects(model: ModelPlan, data: GroupData, kept: NDArray[np.bool_], v
     numbers = number_subjects(model.rows)
     names = np.unique(model.rows["subject"].to_numpy(dtype=str))
     shown = range(min(len(names), MOST_SUBJECTS_SHOWN))
-    orientation = nib.io_orientation(voxels.grid.affine)
-    views = []
-    for subject in shown:
-        mean = np.nan_to_num(data.effects[numbers == subject].mean(axis=0)[kept])
-        volume = nib.apply_orientation(to_volume(mean, voxels.mask), orientation)
-        views.append((_project(volume, 0), _project(volume, 2)))
-    from_left, from_above = (np.array(view) for view in zip(*views, strict=True))
-    x, y, z = nib.affines.voxel_sizes(voxels.grid.affine)[np.argsort(orientation[:, 0])]
-    return SubjectViews(tuple(names[list(shown)]), len(names), from_left, from_above, (float(x), float(y), float(z)))
+    means = (np.nan_to_num(data.effects[numbers == subject].mean(axis=0)[kept]) for subject in shown)
+    views = tuple(_view(to_volume(mean, voxels.mask), voxels.grid) for mean in means)
+    return SubjectViews(tuple(names[list(shown)]), len(names), views)
+
+
+def view_subject_maps(maps: SubjectMaps) -> SubjectViews | None:
+    """Read maps that are shown and not analysed, each on its own grid; of many subjects, those of the first.
+
+    Parameters
+    ----------
+    maps : SubjectMaps
+
+    Returns
+    -------
+    SubjectViews or None
+        None where there are no maps.
+
+    Raises
+    ------
+    DataError, MissingInputError, ReadWriteError
+        If one cannot be read.
+    """
+    if not maps.files:
+        return None
+    names = tuple(maps.files)[:MOST_SUBJECTS_SHOWN]
+    files = [maps.files[name] for name in names]
+    views = tuple(None if file is None else _view(_read_finite(file.path), open_map(file.path)[1]) for file in files)
+    return SubjectViews(names, len(maps.files), views, title=maps.title, unit=maps.unit)
+
+
+def _read_finite(path: Path) -> NDArray[np.float32]:
+    values = read_values(path)
+    return np.where(np.isfinite(values), values, np.float32(0))
+
+
+def _view(values: NDArray[np.float32], grid: Grid) -> SubjectView:
+    orientation = nib.io_orientation(grid.affine)
+    volume = nib.apply_orientation(values, orientation)
+    x, y, z = nib.affines.voxel_sizes(grid.affine)[np.argsort(orientation[:, 0])]
+    return SubjectView(_project(volume, 0), _project(volume, 2), (float(x), float(y), float(z)))
 
 
 def _project(volume: NDArray[np.float32], axis: int) -> NDArray[np.float32]:

@@ -244,7 +244,7 @@ def _check_description(path: Path) -> None:
 def _to_table(dataset: Dataset, tags: Iterable[tuple[str, str, str]], database: Path | None) -> pd.DataFrame:
     files: dict[str, dict[str, str]] = {}
     for path, entity, value in tags:
-        entities = files.setdefault(str(path), _read_entities(Path(path).name))
+        entities = files.setdefault(str(path), read_entities(Path(path).name))
         if entity in FILE_PARTS:
             entities[entity] = str(value)
     table = pd.DataFrame.from_records(list(files.values()))
@@ -254,8 +254,14 @@ def _to_table(dataset: Dataset, tags: Iterable[tuple[str, str, str]], database: 
     return table.assign(path=list(files), dataset=dataset.name, uri=[dataset.uri(Path(path)) for path in files])
 
 
-def _read_entities(name: str) -> dict[str, str]:
-    """Read the entities of a file's own name; pybids would take them from the folders above the dataset too."""
+def read_entities(name: str) -> dict[str, str]:
+    """Read the entities of a file's own name; pybids would take them from the folders above the dataset too.
+
+    Examples
+    --------
+    >>> read_entities("sub-01_desc-Faces_effect.nii.gz")["desc"]
+    'Faces'
+    """
     pairs = reversed(_NAME_PART.findall(name))
     return {_LONG_NAMES[short]: value for short, value in pairs if short in _LONG_NAMES}
 

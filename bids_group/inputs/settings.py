@@ -20,7 +20,7 @@ from bids_group.vocabulary import (
 KEYS = (
     *("ErrorTerm", "Sphericity", "VarianceGroups", "Heterogeneity", "ExchangeabilityBlocks"),
     *("Mask", "MinCoverage", "Missing", "SmoothingFWHM", "Connectivity", "Atlases"),
-    *("Inference", "Conjunctions", "ROIs"),
+    *("Inference", "Conjunctions", "ROIs", "SubjectMaps"),
 )
 LARGEST_FWHM_MM = 50
 DEFAULT_CONNECTIVITY: Connectivity = 6  # faces, as nilearn and atlasreader have it
@@ -60,6 +60,8 @@ class Settings:
     conjunctions : tuple of ConjunctionSpec
     rois : RoiSpec or None
         Regions whose means are tested as well.
+    subject_maps : dict of str to tuple of str, or None
+        The entities of a map of each subject that is shown; None where nothing was asked for.
     path : str
         Where the settings stand, or would stand, in the spec.
     """
@@ -79,6 +81,7 @@ class Settings:
     inference_is_default: bool = True
     conjunctions: tuple[ConjunctionSpec, ...] = ()
     rois: RoiSpec | None = None
+    subject_maps: dict[str, tuple[str, ...]] | None = None
     path: str = "Software.bids_group"
 
 
@@ -107,8 +110,16 @@ def read_settings(place: Place) -> Settings:
         inference_is_default="Inference" not in fields,
         conjunctions=read_conjunctions(fields["Conjunctions"]) if "Conjunctions" in fields else (),
         rois=read_rois(fields["ROIs"]) if "ROIs" in fields else None,
+        subject_maps=_read_subject_maps(fields["SubjectMaps"]) if "SubjectMaps" in fields else None,
         path=place.path,
     )
+
+
+def _read_subject_maps(place: Place) -> dict[str, tuple[str, ...]]:
+    entities = read_entity_filter(place)
+    if not entities:
+        place.fail('name at least one entity of the maps, such as {"desc": "EffectsOfInterest"}, or leave the key out')
+    return entities
 
 
 def _read_blocks(place: Place) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from bids_group.inputs.plan import ModelPlan, NodePlan, plan_node
 from bids_group.inputs.query import find_maps, find_mask_files
 from bids_group.inputs.settings import Settings
 from bids_group.inputs.spec import ModelSpec, NodeSpec, read_spec
+from bids_group.inputs.subject_maps import SubjectMaps, find_subject_maps
 from bids_group.inputs.subject_nodes import Variables, pass_along
 from bids_group.inputs.variable_tables import list_tables, read_further_tables, read_participants
 
@@ -72,11 +73,14 @@ class NodeStudy:
         Of each model.
     masks : tuple of Path
         The given masks; empty where the maps alone define the mask.
+    subject_maps : SubjectMaps
+        Maps of its subjects that are shown and not analysed.
     """
 
     plan: NodePlan
     grids: tuple[Grid, ...]
     masks: tuple[Path, ...]
+    subject_maps: SubjectMaps = field(default_factory=SubjectMaps)
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def prepare_study(options: InputOptions, output_dir: Path) -> Study:
     templates = make_templates(inputs, participants, tables) if options.model is None else {}
     faults = [f"no variable can come from {table.name}: {table.fault}" for table in tables if table.fault]
     files = _list_files(options, nodes, search.datasets, list_tables(folders), spec.path.parent)
-    stamps |= stamp_files(file.path for file in files if file.kind in ("mask", "regions"))
+    stamps |= stamp_files(file.path for file in files if file.kind in ("mask", "regions", "shown"))
     return Study(spec, search.datasets, nodes, (*search.warnings, *faults, *forms), templates, files, stamps)
 
 
@@ -191,7 +195,9 @@ def _list_files(
         *((path, "regions") for node in nodes for path in list_region_files(node, spec_folder)),
     ]
     named = {InputFile(path, name_source(path, datasets), kind) for path, kind in others}
-    return tuple(sorted(maps | named, key=lambda file: (file.kind, file.uri)))
+    read = {file.path for file in maps}
+    shown = {file for node in nodes for file in node.subject_maps.found if file.path not in read}
+    return tuple(sorted(maps | named | shown, key=lambda file: (file.kind, file.uri)))
 
 
 def override_permutations(spec: ModelSpec, options: InputOptions) -> ModelSpec:
@@ -226,7 +232,10 @@ def _study_node(plan: NodePlan, spec_folder: Path, options: InputOptions, datase
     for model, grid in zip(plan.models, grids, strict=True):
         if masks:
             read_mask(masks, grid, list_map_paths(model)[0])  # only to refuse a mask that does not fit
-    return NodeStudy(plan, grids, masks)
+    shown = find_subject_maps(plan.node.settings, plan.models, datasets)
+    first, *others = plan.models
+    told = replace(first, warnings=(*first.warnings, *shown.warnings))
+    return NodeStudy(replace(plan, models=(told, *others)), grids, masks, shown)
 
 
 def _find_masks(

@@ -210,10 +210,11 @@ def _make_input_figure(writer: ModelWriter, kind: str, mask: Nifti1Image) -> Fig
     if kind == "coverage":
         assert shown.n_maps is not None  # what a model with this figure has
         return Figure(name, "draw_coverage", (writer.make_image(shown.n_maps),), {"most": len(model.rows)})
-    subjects = shown.subjects
-    views = (subjects.names, subjects.from_left, subjects.from_above)
-    options = {"voxel_sizes": subjects.voxel_sizes, "n_subjects": subjects.n_subjects}
-    return Figure(name, "draw_subjects", views, options)
+    subjects = shown.subject_maps if kind == "subjectmaps" else shown.subjects
+    assert subjects is not None  # what a model with this figure has
+    panels = [None if one is None else (one.from_left, one.from_above, one.voxel_sizes) for one in subjects.views]
+    options = {"n_subjects": subjects.n_subjects, "unit": subjects.unit}
+    return Figure(name, "draw_subjects", (subjects.names, panels), options)
 
 
 def _list_odd_maps(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str | None]]:

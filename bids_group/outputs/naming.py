@@ -30,6 +30,7 @@ PERMUTATION_LABELS = {
     "fdr": "permFDR",
 }
 TAIL_ENDING = "GPD"
+NODE_FIGURES = ("subjectmaps",)  # the same for all models of a node
 
 
 def report_name(model: str) -> str:
@@ -150,8 +151,8 @@ class ModelNames:
         return f"{self._contrast(contrast)}desc-{desc}_{kind}.tsv"
 
     def design_figure(self, kind: str) -> str:
-        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``, ``spread``, ``rois``)."""
-        return f"figures/{self._prefix()}{kind}.png"
+        """Return the name of a figure of the model (``design``, ``contrasts``, ``mask``, ``spread``) or its node."""
+        return f"figures/{'' if kind in NODE_FIGURES else self._prefix()}{kind}.png"
 
     def contrast_figure(self, contrast: str, kind: str) -> str:
         """Return the name of a figure of a contrast (``mosaic``, ``surface``, ``effects``, ``null``, ``qq``)."""

@@ -199,8 +199,27 @@ class PeakValues:
 
 
 @dataclass(frozen=True)
+class SubjectView:
+    """A map from its left and from above: the value furthest from 0 on each line of sight.
+
+    Attributes
+    ----------
+    from_left : ndarray of float32, shape (y, z)
+        Front and top last.
+    from_above : ndarray of float32, shape (x, y)
+        Right and front last.
+    voxel_sizes : tuple of 3 float
+        Along x, y and z, in mm.
+    """
+
+    from_left: NDArray[np.float32]
+    from_above: NDArray[np.float32]
+    voxel_sizes: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class SubjectViews:
-    """The mean map of each subject, seen from its left and from above: the value furthest from 0 on each line of sight.
+    """A map of each subject as it is seen from two sides.
 
     Attributes
     ----------
@@ -208,19 +227,24 @@ class SubjectViews:
         Of the subjects that are shown.
     n_subjects : int
         How many there are.
-    from_left : ndarray of float32, shape (n_shown, y, z)
-        Front and top last.
-    from_above : ndarray of float32, shape (n_shown, x, y)
-        Right and front last.
-    voxel_sizes : tuple of 3 float
-        Along x, y and z, in mm.
+    views : tuple of (SubjectView or None)
+        Of each subject that is shown; None for one without a map.
+    title : str
+        What maps they are; empty for the mean of those that are analysed.
+    unit : str or None
+        The statistic that they hold; None where they have units of their own.
     """
 
     names: tuple[str, ...]
     n_subjects: int
-    from_left: NDArray[np.float32]
-    from_above: NDArray[np.float32]
-    voxel_sizes: tuple[float, float, float]
+    views: tuple[SubjectView | None, ...]
+    title: str = ""
+    unit: str | None = None
+
+    @property
+    def without_map(self) -> list[str]:
+        """Return the names of the subjects shown that have no map."""
+        return [name for name, view in zip(self.names, self.views, strict=True) if view is None]
 
 
 @dataclass(frozen=True)
@@ -238,6 +262,8 @@ class InputPictures:
     subjects : SubjectViews
     peaks : Mapping of str to PeakValues
         By the label of the contrast; of those with survivors.
+    subject_maps : SubjectViews or None
+        Of maps that are not analysed; in the first model of a node only, being the same for all.
     """
 
     cells: tuple[str, ...]
@@ -245,6 +271,7 @@ class InputPictures:
     n_maps: NDArray[np.int64] | None
     subjects: SubjectViews
     peaks: Mapping[str, PeakValues]
+    subject_maps: SubjectViews | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bids_group.outputs.results import (
     ContrastResult,
     InferenceResult,
     ModelResult,
+    SubjectViews,
     choose_headline,
     list_statmaps,
     name_inference_files,
@@ -62,6 +63,7 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
             "Flagged": count_flagged(model.quality),
         },
         "Figures": {kind: model.names.design_figure(kind) for kind in list_input_figures(model)},
+        "SubjectMaps": _summarise_subject_maps(model.pictures.subject_maps),
         "Connectivity": node.settings.connectivity,
         "Atlases": describe_licences(node.settings.atlases) if model.is_in_mni_space else [],
         "AtlasNames": list(node.settings.atlases) if model.is_in_mni_space else [],
@@ -71,6 +73,12 @@ def summarise_model(model: ModelResult) -> dict[str, Any]:
         "Conjunctions": [_summarise_contrast(model, result) for result in model.conjunctions],
         "ROIs": None if model.regions is None else _summarise_regions(model, model.regions),
     }
+
+
+def _summarise_subject_maps(shown: SubjectViews | None) -> dict[str, Any] | None:
+    if shown is None:
+        return None
+    return {"Title": shown.title, "Unit": shown.unit, "Subjects": shown.n_subjects, "WithoutMap": shown.without_map}
 
 
 def _summarise_regions(model: ModelResult, found: RegionResult) -> dict[str, Any]:
@@ -242,6 +250,7 @@ def list_input_figures(model: ModelResult) -> tuple[str, ...]:
     return (
         "spread",
         "subjects",
+        *(("subjectmaps",) if model.pictures.subject_maps is not None else ()),
         *(("coverage",) if model.pictures.n_maps is not None else ()),
         *(("correlation",) if len(list_varying_columns(model)) > 1 else ()),
         *(("rois",) if list_shown_regions(model) else ()),

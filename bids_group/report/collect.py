@@ -120,6 +120,7 @@ def _collect_model(folder: Folder, name: str, record: Mapping[str, Any]) -> Mode
         mask=_collect_mask(folder, record["Mask"]),
         quality=_collect_quality(folder, record.get("Quality")),
         figures=folder.read_figures(record.get("Figures", {})),
+        subject_maps=record.get("SubjectMaps"),
         connectivity=record["Connectivity"],
         atlases=tuple(record["Atlases"]),
         atlas_names=tuple(record["AtlasNames"]),

@@ -157,6 +157,7 @@ class ModelRecord:
     mask: MaskRecord
     quality: QualityRecord | None
     figures: Mapping[str, StoredFigure]
+    subject_maps: Mapping[str, Any] | None
     connectivity: int
     atlases: tuple[str, ...]
     atlas_names: tuple[str, ...]

@@ -61,7 +61,8 @@ def draw_subjects(n_subjects, *, n_shown=None):
     values = np.random.default_rng(7).standard_normal((n_shown or n_subjects, 10, 9)).astype(np.float32)
     names = [f"{number:02}" for number in range(len(values))]
     above = values.transpose(0, 2, 1)
-    return figures.draw_subjects(names, values, above, voxel_sizes=(3.0, 3.0, 4.5), n_subjects=n_subjects)
+    views = [(left, top, (3.0, 3.0, 4.5)) for left, top in zip(values, above, strict=True)]
+    return figures.draw_subjects(names, views, n_subjects=n_subjects)
 
 
 def draw_plots():
