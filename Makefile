@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test test-browser test-container test-cluster test-slow lint format bench oracles validate \
-	lock clean
+.PHONY: help env dev-env demo test coverage test-browser test-container test-cluster test-slow lint format bench oracles \
+	validate lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,16 @@ demo: env  ## Simulate the demo dataset, run the app on it, print where the repo
 
 test: dev-env  ## Run every test that needs only Python
 	@$(PY) -m pytest -n 2 --dist worksteal
+
+# Tests of compiled loops, which are not measured where they are compiled; once more as Python, whose whole numbers warn
+# where they wrap around.
+KERNEL_TESTS := $(addprefix tests/unit/test_,cluster_maxima.py tfce.py laws.py)
+
+coverage: dev-env  ## Which lines and branches the tests of `make test` reach; the table, and pages in coverage_report
+	@rm -rf coverage_report
+	@$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=
+	@NUMBA_DISABLE_JIT=1 $(PY) -m pytest -o filterwarnings= --disable-warnings $(KERNEL_TESTS) --cov --cov-append --cov-report=
+	@for format in html xml report; do $(VENV)/bin/coverage $$format || exit; done
 
 test-slow: dev-env  ## Kill, stop and starve runs at more moments than `make test` does (some of it as root only)
 	@FAULT_MOMENTS=30 $(PY) -m pytest tests/faults
@@ -116,4 +126,4 @@ lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer 
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -o benchmarks/requirements-peers.lock benchmarks/requirements-peers.in
 
 clean:  ## Remove the environment, the demo and caches
-	rm -rf $(VENV) $(DEMO) benchmarks/scratch .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) benchmarks/scratch coverage_report .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.regression.linear_model import WLS
+from statsmodels.regression.linear_model import OLS, WLS
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.oneway import anova_oneway
 
@@ -34,6 +34,7 @@ from bids_group.stats.permutation.meta import prepare_meta
 from bids_group.stats.permutation.patterns import find_missing_rows, prepare_patterns
 from bids_group.stats.permutation.rearrange import label_rows
 from bids_group.stats.permutation.welch import plan_welch, prepare_welch
+from bids_group.stats.permutation.welch_kernels import convert_to_g, convert_to_v
 from bids_group.stats.smoothness import Smoothness
 from tests import permutation_designs as designs
 from tests.permutation_oracle import refit
@@ -425,3 +426,42 @@ def test_tabulated_z_are_those_of_scipy(test, dof_effect):
             p = stats.t.sf(value, dof) if test == "t" else stats.f.sf(value, dof_effect, dof)
             found = z_tables.look_up(table, row, dof * np.log1p(explained))
             assert found == pytest.approx(stats.norm.isf(p), abs=2e-5)
+
+
+def test_a_contrast_within_one_variance_group_has_the_z_of_that_groups_own_f():
+    groups = np.repeat([0, 1], 8)
+    own = np.column_stack([np.ones(16), draw(16, seed=5), draw(16, seed=6)])
+    matrix = np.hstack([own * (groups == group)[:, np.newaxis] for group in (0, 1)])
+    exchangeability = exchange_freely(16, "permutations")
+    weights = np.eye(6)[[1, 2]]
+    options = {**designs.F, "variance_groups": groups, "n_asked": 20}
+    test = designs.make_test(matrix, weights, exchangeability, **options)
+    found = identify(test, prepare_welch)
+    for voxel in range(0, test.data.shape[2], 9):
+        fit = OLS(test.data[0, :8, voxel].astype(float), own[:8]).fit()
+        p = fit.f_test(np.eye(3)[1:]).pvalue
+        assert found[voxel] == pytest.approx(stats.norm.isf(p), abs=1e-3)
+
+
+def test_a_rearrangement_without_a_statistic_has_the_least_z_and_touches_no_other():
+    rng = np.random.default_rng(0)
+    scores, squares = rng.standard_normal((2, 1, 2, 3)).astype(np.float32), np.full((2, 2, 3), 9, dtype=np.float32)
+    shares = np.broadcast_to(np.eye(1) / 2, (2, 2, 1, 1)).copy()
+    group_dof = np.array([[0.0, 0.0], [5.0, 7.0]])
+    heights = np.full((2, 3), 7, dtype=np.float32)
+    t_table, f_table = (z_tables.build_full_table(name, 1.0, most_dof=40.0) for name in ("t", "F"))
+    convert_to_v(scores[:, 0], squares, shares, group_dof, t_table, heights, (0, 2), 1.0)
+    assert not heights[0].any()
+    score = scores[:, 0, 1].astype(float)  # by hand: c_1 + c_2 over the sum of a_g s2_g
+    rest = 9 - 2 * score * score.sum(axis=0) + score.sum(axis=0) ** 2 / 2
+    part = rest / 2 / group_dof[1][:, np.newaxis]
+    v = score.sum(axis=0) / np.sqrt(part.sum(axis=0))
+    dof = part.sum(axis=0) ** 2 / (part**2 / group_dof[1][:, np.newaxis]).sum(axis=0)
+    np.testing.assert_allclose(heights[1], stats.norm.isf(stats.t.sf(v, dof)), atol=1e-4)
+    made = np.full((2, 3), 7, dtype=np.float32)
+    convert_to_g(scores, squares, shares, group_dof, np.array([-1, -1]), f_table, made, (0, 2), 1.0)
+    assert np.all(made[0] < -5)
+    np.testing.assert_allclose(made[1], stats.norm.isf(stats.f.sf(v**2, 1, dof)), atol=1e-3)
+    nothing = np.zeros_like(shares)  # whose covariance cannot be inverted
+    convert_to_g(scores, squares, nothing, group_dof, np.array([-1, -1]), f_table, made, (1, 2), 1.0)
+    assert np.all(made[1] < -5)

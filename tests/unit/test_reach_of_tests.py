@@ -10,11 +10,9 @@ import bids_group
 
 ROOT = Path(bids_group.__file__).parent
 TESTS = Path(__file__).parent
-# Inner loops, whose many arrays are laid out by the function that a test calls instead.
+# An inner loop, whose many arrays are laid out by the function that a test calls instead.
 THROUGH = {
     "bids_group.stats.permutation.patterns.convert_patterns": "bids_group.stats.permutation.patterns.prepare_patterns",
-    "bids_group.stats.permutation.welch_kernels.convert_to_v": "bids_group.stats.permutation.welch.prepare_welch",
-    "bids_group.stats.permutation.welch_kernels.convert_to_g": "bids_group.stats.permutation.welch.prepare_welch",
 }
 
 
