@@ -465,3 +465,52 @@ def test_a_rearrangement_without_a_statistic_has_the_least_z_and_touches_no_othe
     nothing = np.zeros_like(shares)  # whose covariance cannot be inverted
     convert_to_g(scores, squares, nothing, group_dof, np.array([-1, -1]), f_table, made, (1, 2), 1.0)
     assert np.all(made[1] < -5)
+
+
+def test_a_search_volume_of_one_voxel_has_the_threshold_of_one_test():
+    one = Smoothness(np.full(3, 9.0), np.full(3, 3.0), np.array([1.0, 0.0, 0.0, 0.0]), 1, 27.0)
+    found = correct.correct_rft(one, make_t([3.0]), 0.05, "positive")
+    assert found.threshold.value == pytest.approx(stats.t.isf(0.05, DOF), rel=1e-9)
+    assert np.exp(found.log_p[0]) == pytest.approx(stats.t.sf(3.0, DOF), rel=1e-9)
+
+
+def test_the_threshold_of_random_fields_of_f_has_the_z_of_its_p():
+    values = np.array([20.0, 25.0])
+    statistic = Statistic("F", values, None, None, 2.0, DOF)
+    found = correct.correct_rft(SMOOTH, statistic, 0.05, None)
+    expected = stats.norm.isf(stats.f.sf(found.threshold.value, 2.0, DOF))
+    assert found.threshold.z == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_flip_that_turns_the_interest_into_the_nuisance_has_no_statistic():
+    nuisance = np.array([1.0, 1, -1, -1])
+    known = KnownVariances(np.full((4, designs.N_VOXELS), 0.3, dtype=np.float32))
+    matrix = np.column_stack([np.ones(4), nuisance])
+    test = designs.make_test(matrix, [1, 0], exchange_freely(4, "flips"), known=known, n_asked=16)
+    source = prepare_meta(test, allocate)
+    workspace = sources.make_workspace(source, designs.N_VOXELS, has_maps=True)
+    flips = np.array([[1, 1, -1, -1], [1, 1, 1, 1]], dtype=np.int8)
+    rearranged = sources.Rearranged(np.tile(np.arange(4), (2, 1)), flips, 0)
+    for _ in source.compute_scores(rearranged, workspace):
+        pass
+    assert not workspace.maps[0, : designs.N_VOXELS].any()
+    assert workspace.maps[1, : designs.N_VOXELS].all()
+
+
+def test_voxels_whose_maps_leave_no_error_cannot_be_tested():
+    data = designs.make_data(0, 6)
+    data[0, :5, 0] = np.nan
+    missing = find_missing_rows(data[0], np.arange(6))
+    test = designs.make_test(np.ones((6, 1)), [1], exchange_freely(6, "flips"), missing=missing)
+    with pytest.raises(ValueError, match="1 patterns of missing rows leave no degree of freedom"):
+        prepare_patterns(test, allocate)
+
+
+def test_without_a_correction_epsilon_is_one_everywhere():
+    data = draw(12, 5).astype(np.float32)
+    rows = np.arange(12).reshape(4, 3)
+    within = np.linalg.qr(np.column_stack([np.ones(3), np.arange(3), [1.0, -2, 1]]))[0][:, 1:]
+    mean = np.full((4, 1), 0.5)
+    fit = partitioned.fit_partitioned(data, rows, within, mean, mean, loadings=np.eye(2))
+    np.testing.assert_array_equal(partitioned.estimate_epsilon(fit, sphericity="none"), np.ones(5))
+    assert np.all(partitioned.estimate_epsilon(fit) < 1)
