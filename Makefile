@@ -112,6 +112,7 @@ validate: dev-env  ## Error rates and power on simulated maps, and on real ones 
 	@$(if $(REAL_DATA),$(PY) -m validation.real_nulls $(REAL_DATA))
 	@$(PY) -m validation.report
 	@$(PY) -m validation.nuisance
+	@$(PY) -m validation.tails
 
 COMPILE = $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"

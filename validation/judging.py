@@ -7,12 +7,12 @@ import pandas as pd
 from scipy import stats
 
 from bids_group.analysis.rearranging import choose_scheme, list_rearrangements
-from validation.scenarios import FDR, PERM_FDR, TFCE, VOXEL, Scenario
+from validation.scenarios import FDR, PERM_FDR, ROI, TFCE, VOXEL, Scenario
 from validation.simulate import ALPHA, plan_scenario
 
 FAMILYWISE = 0.05  # of all verdicts together, divided among the cells
 CONFIDENCE = 0.95  # of the intervals that are shown
-CONTINUOUS = (VOXEL, TFCE)  # extents tie, and maps without a cluster have no mass: their level can be lower
+CONTINUOUS = (VOXEL, TFCE, ROI)  # extents tie, and maps without a cluster have no mass: their level can be lower
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from validation.simulate import ALPHA
 
 WIDTH, ROW_HEIGHT, MARGIN_HEIGHT = 7.4, 0.155, 1.1  # inches
 PANEL_INCHES = 1.9
-LEVEL_COLOURS = dict(zip(LEVELS, (*GROUP_COLOURS, "#999999", "#000000", "#8c6d1f"), strict=True))
-MARKERS = dict(zip(LEVELS, "osD^vPX*h", strict=True))
+LEVEL_COLOURS = dict(zip(LEVELS, (*GROUP_COLOURS, "#999999", "#000000", "#8c6d1f", "#1b1b8f", "#5a5aff"), strict=True))
+MARKERS = dict(zip(LEVELS, "osD^vPX*h<>", strict=True))
 SPREAD = 0.6  # of a row, that its levels share
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LEAST_SHOWN = 0.003

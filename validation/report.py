@@ -21,7 +21,7 @@ from validation.power import TABLE as POWER
 from validation.rates import TABLE as RATES
 from validation.real_nulls import TABLE as REAL
 from validation.real_nulls import count_false, measure_uniformity
-from validation.scenarios import LEVELS, SCENARIOS, VOXEL, Scenario
+from validation.scenarios import LEVELS, REGIONAL, SCENARIOS, VOXEL, Scenario
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, IMAGES, PAGE_WIDTH = DOCS / "validation.md", DOCS / "images", 120
@@ -35,8 +35,14 @@ TITLES = {
     "rft": "RFT height",
     "rft-cluster": "RFT extent",
     "fdr": "FDR",
+    "roi": "permutation over regions",
+    "roi-fdr": "FDR over regions",
 }
-PERMUTED, PARAMETRIC = LEVELS[:4], LEVELS[5:]
+GROUPS = {
+    "By permutation:": LEVELS[:4],
+    "By distribution:": LEVELS[5:9],
+    "Of the means of eight regions of interest:": REGIONAL,
+}
 SCHEMES = {"flips": "random sign flips", "groups": "random groups"}
 
 Cells = dict[tuple[str, str], Verdict]
@@ -95,10 +101,10 @@ def write_error_rates() -> str:
         f"{list_cells([*high, *low])}."
     )
     holding = [one for one in null if not one.fails]
-    tables = [write_rates(holding, cells, levels) for levels in (PERMUTED, PARAMETRIC)]
-    return "\n\n".join(
-        [textwrap.fill(counted, PAGE_WIDTH), "By permutation:", tables[0], "By distribution:", tables[1]]
-    )
+    parts = [textwrap.fill(counted, PAGE_WIDTH)]
+    for title, levels in GROUPS.items():
+        parts += [title, write_rates(holding, cells, levels)]
+    return "\n\n".join(parts)
 
 
 def list_cells(keys: Sequence[tuple[str, str]]) -> str:

@@ -12,8 +12,11 @@ from bids_group.analysis.estimation import FittedVoxels
 from bids_group.analysis.fitting import FittedModel, estimate_contrasts
 from bids_group.analysis.model import infer_contrasts
 from bids_group.analysis.permuting import Resources
+from bids_group.analysis.region_tests import fit_regions
+from bids_group.analysis.regions import locate_regions
 from bids_group.checkpoints import Checkpoints
 from bids_group.inputs.images import AnalysedVoxels
+from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.loading import GroupData
 from bids_group.inputs.nifti import Grid
 from bids_group.inputs.plan import NodePlan
@@ -24,7 +27,7 @@ from bids_group.stats.inference import Inference
 from bids_group.stats.random_fields import log_p_extents
 from validation.designs import DESIGNS, plan_design
 from validation.fields import SEARCH, SHAPE, VOXEL_SIZE, draw_errors, draw_fields, find_signal
-from validation.scenarios import BONFERRONI, FDR, PERM_FDR, RFT, RFT_CLUSTER, Scenario
+from validation.scenarios import BONFERRONI, FDR, PERM_FDR, REGIONAL, RFT, RFT_CLUSTER, ROI, ROI_FDR, Scenario
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +39,8 @@ MIN_COVERAGE = 0.7
 LACKING_SHARE = (0.1, 0.4)  # of the slices from the top
 KNOWN_VARIANCES = (0.5, 2.0)  # of a meta-analysis: between these, and as large again between subjects
 PERMUTATION_LEVELS = ("voxel", "cluster-size", "cluster-mass", "tfce")
+P_TOLERANCE = 1e-6  # of a p that is a logarithm in between
+SPHERE_RADIUS, SPHERE_OFFSETS = 7.0, (7.5, 9.0, 7.5)  # mm: eight spheres around the centre, which share no voxel
 GRID = Grid(SHAPE, np.diag([VOXEL_SIZE, VOXEL_SIZE, VOXEL_SIZE, 1.0]))
 
 
@@ -43,7 +48,7 @@ def ask_inference(scenario: Scenario) -> list[dict[str, Any]]:
     """Write `Inference` of a scenario's spec."""
     entries: list[dict[str, Any]] = []
     levels = [level for level in PERMUTATION_LEVELS if level in scenario.levels]
-    if levels or PERM_FDR in scenario.levels:
+    if levels or {PERM_FDR, ROI} & set(scenario.levels):
         asked = {"Levels": levels or ["voxel"], "Permutations": scenario.n_permutations}
         entries.append({"Correction": "permutation", **asked})
     wanted = set(scenario.levels) | ({RFT} if RFT_CLUSTER in scenario.levels else set())
@@ -53,18 +58,37 @@ def ask_inference(scenario: Scenario) -> list[dict[str, Any]]:
 
 def plan_scenario(scenario: Scenario, rng: np.random.Generator) -> NodePlan:
     """Plan a scenario's design, its covariates drawn."""
-    settings = {"MinCoverage": MIN_COVERAGE} if scenario.n_lacking else {}
+    settings: dict[str, Any] = {"MinCoverage": MIN_COVERAGE} if scenario.n_lacking else {}
+    if set(scenario.levels) & set(REGIONAL):
+        settings["ROIs"] = _ask_regions(scenario)
     inference = ask_inference(scenario)
     return plan_design(scenario.design, scenario.groups, rng, inference=inference, settings=settings)
 
 
+def _ask_regions(scenario: Scenario) -> dict[str, Any]:
+    """Write `ROIs` of a scenario's spec: a sphere in each octant of the volume."""
+    middle = VOXEL_SIZE * (np.array(SHAPE) - 1) / 2
+    corners = middle + np.array(SPHERE_OFFSETS) * (2 * np.indices((2, 2, 2)).reshape(3, -1).T - 1)
+    spheres = [{"Name": f"octant {number}", "Center": corner.tolist()} for number, corner in enumerate(corners)]
+    return {
+        "Sources": [{"Spheres": spheres, "Radius": SPHERE_RADIUS}],
+        "Alpha": ALPHA,
+        "Tail": scenario.tail,
+        "Permutations": scenario.n_permutations,
+    }
+
+
 def reseed(plan: NodePlan, seed: int) -> NodePlan:
     """Return the plan with other random rearrangements."""
-    entries = tuple(
-        entry if entry.permutation is None else replace(entry, permutation=replace(entry.permutation, seed=seed))
-        for entry in plan.node.settings.inference
-    )
-    return replace(plan, node=replace(plan.node, settings=replace(plan.node.settings, inference=entries)))
+    settings = plan.node.settings
+    settings = replace(settings, inference=tuple(_reseed_entry(entry, seed) for entry in settings.inference))
+    if settings.rois is not None:
+        settings = replace(settings, rois=replace(settings.rois, test=_reseed_entry(settings.rois.test, seed)))
+    return replace(plan, node=replace(plan.node, settings=settings))
+
+
+def _reseed_entry(entry: InferenceSpec, seed: int) -> InferenceSpec:
+    return entry if entry.permutation is None else replace(entry, permutation=replace(entry.permutation, seed=seed))
 
 
 def draw_data(scenario: Scenario, plan: NodePlan, rng: np.random.Generator) -> GroupData:
@@ -208,17 +232,28 @@ def name_level(inference: Inference) -> str:
 
 
 def find_survivors(plan: NodePlan, data: GroupData, resources: Resources) -> dict[str, NDArray[np.bool_]]:
-    """Return, for each level, the voxels that survive it: shape (n_analysed,).
+    """Return, for each level, the voxels that survive it: shape (n_analysed,); or the regions, where there are any.
 
     The cluster level of random field theory is that of the extents of all clusters above the cluster-forming
     threshold; the app reports it for those that hold a surviving voxel.
     """
+    if plan.node.settings.rois is not None:
+        return _find_regions(plan, data, resources)
     test, mask, results = analyse(plan, data, resources)
     found = {name_level(one.inference): one.inference.survives for one in results}
     if RFT in found:
         tail = plan.node.settings.inference[0].tail if test.statistic.test == "t" else None
         found[RFT_CLUSTER] = _test_extents(test, mask, tail)
     return found
+
+
+def _find_regions(plan: NodePlan, data: GroupData, resources: Resources) -> dict[str, NDArray[np.bool_]]:
+    rois = plan.node.settings.rois
+    assert rois is not None  # asked by the caller
+    located = locate_regions(rois, GRID, Path())
+    (test,) = fit_regions(plan, plan.models[0], data, data.voxels, located, resources).tests
+    assert test.p_fwe is not None  # asked for
+    return {level: p <= ALPHA * (1 + P_TOLERANCE) for level, p in ((ROI, test.p_fwe), (ROI_FDR, test.p_fdr))}
 
 
 def _test_extents(test: ContrastTest, mask: NDArray[np.bool_], tail: Any) -> NDArray[np.bool_]:

@@ -16,6 +16,9 @@ MOST_VOXELS_ASKED = 5000  # evenly spread: a median over voxels needs no more, a
 # Where one error variance for all conditions is no longer believed: simulated false positives leave the nominal level.
 LOWEST_EPSILON = 0.75
 HIGHEST_VARIANCE_RATIO = 1.2
+# Epsilon mends an F on average; below these its p are too small far in the tail (validation.tails): of F of few
+# directions, for which the same epsilon says that one direction outweighs the others, and of F of more.
+FEW_DIRECTIONS, LOWEST_TAIL_EPSILON_OF_FEW, LOWEST_TAIL_EPSILON = 4, 0.85, 0.65
 # Skewness over the root of the number of rows, by which the tails of a mean's t are off to first order (Hall 1992).
 HIGHEST_SKEWNESS = 0.12
 SMALLEST_GROUP = 3
@@ -60,8 +63,8 @@ def find_presumption_warnings(plan: NodePlan, model: ModelPlan, data: GroupData,
     """Say which contrasts the data speak against, where that can be seen from the median over voxels.
 
     Contrasts of one direction are judged that have an error of their own: not pooled errors (see
-    `find_error_warnings`), unequal variances or meta-analyses; of F of several directions their sphericity, where it is
-    presumed. With missing maps there is no common design.
+    `find_error_warnings`), unequal variances or meta-analyses; of F of several directions their sphericity. With
+    missing maps there is no common design.
 
     Parameters
     ----------
@@ -84,8 +87,7 @@ def find_presumption_warnings(plan: NodePlan, model: ModelPlan, data: GroupData,
         _judge_contrast(model, index, values, is_permuted=any(selects(entry, contrast) for entry in entries))
         for index, contrast in enumerate(model.contrasts)
     ]
-    if plan.node.settings.sphericity == "none":
-        found.append(_judge_sphericity(model, values))
+    found += _judge_sphericity(plan, model, values)
     return [warning for warning in found if warning is not None]
 
 
@@ -130,18 +132,28 @@ def _judge_welch(name: str, parts: Floats, groups: NDArray[np.int64]) -> str | N
     )
 
 
-def _judge_sphericity(model: ModelPlan, effects: Floats) -> str | None:
-    """Say that an F of several directions presumes sphericity where the errors have none."""
-    if model.partition is None or all(one is None or one.within.shape[1] == 1 for one in model.partition.contrasts):
-        return None
+def _judge_sphericity(plan: NodePlan, model: ModelPlan, effects: Floats) -> list[str]:
+    """Say that F of several directions presume sphericity where there is none, or that epsilon does not mend it."""
+    if model.partition is None:
+        return []
+    several = [
+        (contrast, factored.within.shape[1])
+        for contrast, factored in zip(model.contrasts, model.partition.contrasts, strict=True)
+        if factored is not None and factored.within.shape[1] > 1
+    ]
+    if not several:
+        return []
     design = model.partition.design
     epsilon = estimate_sphericity(effects, design.layout.rows, design.basis).median
-    if epsilon >= LOWEST_EPSILON:
-        return None
-    return (
-        f'"Sphericity": "none" presumes sphericity, but epsilon (Huynh-Feldt, median over voxels) is {epsilon:.2f}, so '
-        "that F of several conditions find too much; take the key out"
-    )
+    if plan.node.settings.sphericity == "none":
+        return [_warn_of_sphericity(epsilon)] if epsilon < LOWEST_EPSILON else []
+    entries = [entry for entry in plan.node.settings.inference if entry.permutation is None]
+    return [
+        _warn_of_tail(contrast.label, epsilon)
+        for contrast, n_within in several
+        if epsilon < (LOWEST_TAIL_EPSILON_OF_FEW if n_within <= FEW_DIRECTIONS else LOWEST_TAIL_EPSILON)
+        and any(selects(entry, contrast) for entry in entries)
+    ]
 
 
 def _find_rows(model: ModelPlan, index: int, effects: Floats) -> Floats | None:
@@ -166,6 +178,21 @@ def _find_groups(model: ModelPlan) -> NDArray[np.int64] | None:
     indicators = matrix[:, np.isin(matrix, (0.0, 1.0)).all(axis=0)]
     _, groups, counts = np.unique(indicators, axis=0, return_inverse=True, return_counts=True)
     return groups.ravel().astype(np.int64) if len(counts) > 1 and counts.min() >= SMALLEST_GROUP else None
+
+
+def _warn_of_sphericity(epsilon: float) -> str:
+    return (
+        f'"Sphericity": "none" presumes sphericity, but epsilon (Huynh-Feldt, median over voxels) is {epsilon:.2f}, so '
+        "that F of several conditions find too much; take the key out"
+    )
+
+
+def _warn_of_tail(name: str, epsilon: float) -> str:
+    return (
+        f"{name}: epsilon (Huynh-Feldt, median over voxels) is {epsilon:.2f}; with so little sphericity the p of F "
+        "that epsilon corrects are too small far in the tail, so that corrections for many voxels by distribution find "
+        "too much; use permutation, which needs no epsilon"
+    )
 
 
 def _warn_of_skewness(name: str, skewness: float, n_rows: int) -> str:

@@ -11,7 +11,7 @@ from validation.fields import FWHM, LAWS, SEARCH, draw_errors, draw_fields
 from validation.judging import compute_attained, find_interval, judge
 from validation.rates import BLOCK, SUMS, compute_block, list_blocks, merge, name_block
 from validation.report import PAGE, SECTIONS, fill_page
-from validation.scenarios import BONFERRONI, EXTENT, FDR, SCENARIOS, VOXEL, Scenario
+from validation.scenarios import BONFERRONI, EXTENT, FDR, REGIONAL, SCENARIOS, VOXEL, Scenario
 from validation.simulate import ALPHA, draw_data, find_survivors, make_resources, plan_scenario
 
 N_DATASETS = 60
@@ -32,6 +32,7 @@ def count_false(scenario, n=N_DATASETS):
         Scenario("slice-partitioned", "partitioned-t", (10,), (VOXEL, EXTENT, BONFERRONI), conditions="noisy"),
         Scenario("slice-mixed", "mixed-F", (6, 6), (VOXEL, EXTENT, BONFERRONI)),
         Scenario("slice-missing", "mean", (14,), (VOXEL, EXTENT, BONFERRONI), n_lacking=3),
+        Scenario("slice-regions", "slope", (14,), REGIONAL, "heavy"),
     ],
     ids=lambda one: one.name,
 )

@@ -42,6 +42,7 @@ def test_group_variances_give_the_ratio_of_welchs_and_students_squared_errors():
         ("mixed-group-unequal", "one map per subject"),
         ("pooled-t-noisy", "partitioned error terms"),
         ("uncorrected-F-noisy", "presumes sphericity"),
+        ("partitioned-F-autocorrelated", "far in the tail"),
     ],
 )
 def test_a_test_that_does_not_hold_is_warned_of(name, words):
