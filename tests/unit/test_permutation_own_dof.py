@@ -322,6 +322,23 @@ def test_p_of_welchs_t_is_that_of_all_ways_to_divide_the_subjects():
     np.testing.assert_array_equal(run(test).p["voxel"], reached.mean(axis=0))
 
 
+@pytest.mark.parametrize("spread", [1.0, 1e-3])
+def test_groups_of_two_tie_with_their_exchange_however_alike_the_two_are(spread):
+    """What is left of such a group is a difference of nearly equal sums of squares."""
+    labels = np.array([0, 0, 1, 1, 2, 2, 2])
+    matrix = (labels[:, None] == [0, 1, 2]).astype(float)
+    test = make_test(
+        *(matrix, [[1, -1, 0], [0, 1, -1]], "permutations"),
+        **{**F, "variance_groups": labels, "levels": ("voxel",), "n_asked": 1000},
+    )
+    data = test.data.copy()
+    data[0, [1, 3]] = data[0, [0, 2]] + np.float32(spread) * data[0, [1, 3]]
+    found = check(replace(test, data=data), refit_welch, atol=1e-3)  # the data are float32
+    assert found.n == 210  # ways to divide seven into groups of two, two and three
+    assert found.uncorrected_p.min() >= 2 / 210
+    assert found.p["voxel"].min() >= 2 / 210
+
+
 def test_variance_groups_across_the_compared_ones_are_permuted_with_them():
     matrix, scanners = GROUPS[3:9], np.array([0, 0, 1, 0, 1, 1])
     options = {"variance_groups": scanners, "mask": np.ones((30, 1, 1), dtype=bool), "levels": ("voxel",)}
