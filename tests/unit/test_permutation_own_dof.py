@@ -409,6 +409,23 @@ def test_thresholds_of_tests_in_z_are_z():
     assert fdr.threshold == fdr.threshold_z == z[fdr.survives].max()
 
 
+@pytest.mark.parametrize("tail", ["positive", "two-sided"])
+def test_p_that_no_fitted_tail_gives_are_those_counted_with_their_ties(tail):
+    """The maximum of the identity stands in the null distribution in float64, the observed values in float32."""
+    plain = np.ones((8, 1))
+    for seed in range(6):
+        test = make_test(plain, [1], "flips", tail=tail, n_asked=200, seed=seed, levels=("voxel",))
+        result, fit = run(test), fit_glm(test.data[0], plain, [np.ones((1, 1))])
+        found = infer_by_permutation(compute_statistic(fit, 0, "t"), test, result, alpha=0.05, approximates_tail=True)[
+            0
+        ]
+        assert found.permutation.tail is not None
+        counted = result.p["voxel"]
+        approximated = (counted < 0.1) & found.permutation.tail.is_accepted
+        np.testing.assert_allclose(10 ** -found.logp[~approximated], counted[~approximated], rtol=1e-12)
+        assert counted.min() >= 1 / 200
+
+
 def test_of_missing_rows_no_epsilon_is_in_the_threshold():
     matrix, weights, kind, options = MISSING["F of several directions"]
     test = make_test(matrix, weights, kind, n_missing=2, **options)
