@@ -17,6 +17,7 @@ CLUSTER_LEVELS: tuple[PermutationLevel, ...] = (
     "cluster-size",
     "cluster-mass",
 )  # whose p belong to clusters, not to voxels
+TAIL_ENDING = "GPD"  # of the label of a level whose small p may be read off a fitted tail; before the entry's Name
 Rearranging = Literal["flips", "permutations"]  # of signs, of rows
 MOST_PERMUTATIONS = 10_000_000
 LARGEST_SEED = 2**63 - 1

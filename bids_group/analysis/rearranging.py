@@ -25,6 +25,7 @@ from bids_group.stats.permutation.exchangeability import (
 )
 from bids_group.stats.permutation.rearrange import Rearrangements, plan_rearrangements
 from bids_group.stats.permutation.welch import plan_welch
+from bids_group.stats.random_fields import refuse_low_threshold
 from bids_group.vocabulary import Rearranging
 
 LARGEST_WRITTEN = 10**9
@@ -200,7 +201,7 @@ def find_forming_threshold(plan: NodePlan, model: ModelPlan, index: int, entry: 
     Raises
     ------
     SpecError
-        If it does not fit the statistic, or no statistic reaches it.
+        If it does not fit the statistic, no statistic reaches it, or it is too low for random field theory.
     """
     contrast = model.contrasts[index]
     interest, nuisance = divide_design(model, index)
@@ -213,6 +214,8 @@ def find_forming_threshold(plan: NodePlan, model: ModelPlan, index: int, entry: 
     tail = None if contrast.test == "F" else entry.tail
     try:
         threshold = find_cluster_threshold(nominal, entry.cluster_forming, tail, is_in_z=is_in_z)
+        if entry.correction == "rft":
+            refuse_low_threshold(threshold, nominal, tail)
     except ValueError as error:
         raise SpecError(f"{entry.path}.ClusterThreshold", f"{contrast.label}: {error}") from error
     if not np.isfinite(threshold):

@@ -98,10 +98,11 @@ def _describe_doubled(doubled: pd.DataFrame, within: list[str]) -> str:
     ]
     listed = "\n  ".join(str(path) for path in same["path"])
     n_cells = len(doubled.drop_duplicates(["subject", *within]))
+    option = "--derivatives" if differing == ["dataset"] else "Input"
     return (
         f"{n_cells} cells have more than one map; sub-{first['subject']}, contrast {first['contrast']}:\n  {listed}\n"
-        f"they differ in {', '.join(differing) or 'nothing but the path'}; choose one with Input, "
-        "or average them in a Subject node"
+        f"they differ in {', '.join(differing) or 'nothing but the path'}; choose one with {option}"
+        + ("" if option == "--derivatives" else ", or average them in a Subject node")
     )
 
 

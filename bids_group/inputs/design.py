@@ -1,11 +1,13 @@
 """Variables to a design matrix, judged: missing values, rank, degrees of freedom, repeated measures, collinearity."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from bids_group.column_space import ESTIMABILITY_TOLERANCE, ColumnSpace, decompose
 from bids_group.errors import DataError, SpecError
@@ -205,7 +207,15 @@ def _evaluate_formula(node: NodeSpec, formula: Formula, table: VariableTable) ->
     design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.rows.index, columns=list(matrix.columns))
     if not design.shape[1] or not np.isfinite(design.to_numpy()).all():
         raise SpecError(path, f"{formula.text!r} gives no usable columns; a variable in it may be constant")
-    return design.rename(columns={"Intercept": INTERCEPT})
+    whole = [name for name, values in data.items() if is_numeric_dtype(values) and (values == values.round()).all()]
+    return design.rename(columns=lambda column: INTERCEPT if column == "Intercept" else _name_levels(column, whole))
+
+
+def _name_levels(column: str, whole: Iterable[str]) -> str:
+    """Name levels of whole numbers as formulaic names integers; it was given floats: C(site)[2.0]."""
+    for name in whole:
+        column = re.sub(rf"(\bC\({name}\)\[(?:T\.)?-?\d+)\.0\]", r"\1]", column)
+    return column
 
 
 def _check_no_zero_column(node: NodeSpec, matrix: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.settings import Settings
 from bids_group.inputs.spec import NodeSpec
 from bids_group.inputs.strict import suggest
+from bids_group.vocabulary import TAIL_ENDING
 
 
 def selects(inference: InferenceSpec, contrast: Contrast) -> bool:
@@ -60,11 +61,18 @@ def find_notes_on_inference(node: NodeSpec, contrasts: Sequence[Contrast]) -> li
 def _check_labels_of_entries(entries: Sequence[InferenceSpec], contrast: Contrast) -> None:
     seen: dict[tuple[str, str], InferenceSpec] = {}
     for entry in entries:
-        key = (entry.correction, to_label(entry.name).casefold())
-        if key in seen:
-            raise SpecError(
-                entry.path,
-                f"its outputs for the contrast {contrast.name!r} would have the names of {seen[key].path}; "
-                'give one of them a "Name"',
-            )
-        seen[key] = entry
+        for ending in _list_endings(entry):
+            other = seen.setdefault((entry.correction, ending), entry)
+            if other is not entry:
+                raise SpecError(
+                    entry.path,
+                    f"its outputs for the contrast {contrast.name!r} would have the names of {other.path}; "
+                    'give one of them a "Name", or another one',
+                )
+
+
+def _list_endings(entry: InferenceSpec) -> list[str]:
+    """List what may follow the label of an entry's correction; whether a tail is fitted is known after the test."""
+    name = to_label(entry.name).casefold()
+    is_fitted = entry.permutation is not None and entry.permutation.approximates_tail
+    return [name, TAIL_ENDING.casefold() + name] if is_fitted else [name]

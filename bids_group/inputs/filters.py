@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bids_group.entities import QUERY_KEYS
-from bids_group.errors import DataError, NothingSelectedError
+from bids_group.errors import DataError, NothingSelectedError, SpecError
 from bids_group.inputs.strict import Place, read_json, shorten, suggest
 
 ABSENT = None  # the value of a filter that asks for maps without the entity
@@ -147,6 +147,13 @@ def read_bids_filter(path: Path) -> dict[str, tuple[str | None, ...]]:
         If the file is not there, or is no such object.
     """
     place = Place(read_json(path))
+    try:
+        return _read_queries(place)
+    except SpecError as error:  # it is no spec: its JSON paths say nothing without the file
+        raise DataError(f"{path}: {error}") from error
+
+
+def _read_queries(place: Place) -> dict[str, tuple[str | None, ...]]:
     if isinstance(place.value, dict) and any(isinstance(value, dict) for value in place.value.values()):
         entries = [item for query in place.fields(FILTER_QUERIES).values() for item in query.fields(QUERY_KEYS).items()]
     else:

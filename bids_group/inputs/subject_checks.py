@@ -80,10 +80,11 @@ def _refuse_doubled(node: NodeSpec, rows: pd.DataFrame, cell: list[str]) -> None
     names = (*ENTITY_SHORT_NAMES, "suffix", "extension", "dataset")
     differing = [name for name in names if name in same and same[name].nunique(dropna=False) > 1]
     listed = "\n  ".join(str(path) for path in same["path"])
+    remedy = "--derivatives" if differing == ["dataset"] else "Input, or group by what they differ in"
     raise SpecError(
         node.path,
         f"it would average {len(same)} maps of one measurement, which differ in {', '.join(differing) or 'their path'}:"
-        f"\n  {listed}\nchoose one with Input, or group by what they differ in",
+        f"\n  {listed}\nchoose one with {remedy}",
     )
 
 

@@ -241,9 +241,8 @@ class _Groups:
                 'give the maps that are missing, leave the subjects out with --participant-label or "Missing": '
                 '"drop-subject", or change the contrast'
             )
-            raise SpecError(
-                self.node.path, f"sub-{subject} (and {len(lacking) - 1} more of {n_subjects}): {reason}; {remedy}"
-            )
+            others = f" (and {len(lacking) - 1} more of {n_subjects})" if len(lacking) > 1 else ""
+            raise SpecError(self.node.path, f"sub-{subject}{others}: {reason}; {remedy}")
         return {subject: f"Missing: {reason}" for subject, reason in lacking.items()}
 
     def combine(self, dropped: Collection[str]) -> pd.DataFrame:

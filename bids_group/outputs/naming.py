@@ -20,7 +20,7 @@ ALL_RECORDS = f"{LOGS}/model-*_provenance.json"  # what `provenance_name` names,
 
 # The label of each correction in file names and in results.tsv.
 CORRECTION_LABELS = {"none": "uncorrected", "bonferroni": "bonferroni", "fdr": "fdr", "rft": "rft"}
-# The labels of what a permutation test gives; where small p were read off a fitted tail, with the ending below.
+# The labels of what a permutation test gives; where small p were read off a fitted tail, with TAIL_ENDING.
 PERMUTATION_LABELS = {
     "voxel": "voxelFWE",
     "cluster-size": "clusterSizeFWE",
@@ -29,7 +29,6 @@ PERMUTATION_LABELS = {
     "uncorrected": "permUncorrected",
     "fdr": "permFDR",
 }
-TAIL_ENDING = "GPD"
 NODE_FIGURES = ("subjectmaps",)  # the same for all models of a node
 
 

@@ -14,13 +14,13 @@ from bids_group.inputs.design import DesignMatrix
 from bids_group.inputs.images import AnalysedVoxels
 from bids_group.inputs.inference_spec import InferenceSpec
 from bids_group.inputs.spec import NodeSpec
-from bids_group.outputs.naming import CORRECTION_LABELS, PERMUTATION_LABELS, TAIL_ENDING, ModelNames
+from bids_group.outputs.naming import CORRECTION_LABELS, PERMUTATION_LABELS, ModelNames
 from bids_group.outputs.region_results import RegionResult
 from bids_group.stats.effect_sizes import EffectSize
 from bids_group.stats.glm import Statistic
 from bids_group.stats.inference import Inference
 from bids_group.stats.smoothness import Smoothness
-from bids_group.vocabulary import ErrorTerm
+from bids_group.vocabulary import TAIL_ENDING, ErrorTerm
 
 
 @dataclass(frozen=True)

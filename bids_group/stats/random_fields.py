@@ -269,12 +269,30 @@ def log_p_extents(
     ValueError
         As `make_field` and `log_p_fwe_clusters` do; the cluster-forming p of the tail may not exceed 0.001.
     """
-    field = make_field(statistic)
-    log_p = log_p_fwe_clusters(n_voxels, threshold, field, smoothness)
-    if tail != "two-sided":
-        return log_p
-    _require_high_threshold(float(_log_sf(np.asarray(threshold, np.float64), field)) - LOG_HALF)
-    return _double(log_p)
+    refuse_low_threshold(threshold, statistic, tail)
+    log_p = log_p_fwe_clusters(n_voxels, threshold, make_field(statistic), smoothness)
+    return _double(log_p) if tail == "two-sided" else log_p
+
+
+def refuse_low_threshold(threshold: float, statistic: Statistic, tail: Tail | None) -> None:
+    """Refuse a cluster-forming threshold at which extents do not follow the theory.
+
+    Parameters
+    ----------
+    threshold : float
+        Of the absolute value.
+    statistic : Statistic
+        Of which only the test and the degrees of freedom count.
+    tail : {'positive', 'negative', 'two-sided'}, or None for F
+        Two-sided: the p is that of both signs.
+
+    Raises
+    ------
+    ValueError
+        If its p exceeds 0.001, or as `make_field` does.
+    """
+    log_p = float(_log_sf(np.asarray(threshold, np.float64), make_field(statistic)))
+    _require_high_threshold(log_p - LOG_HALF if tail == "two-sided" else log_p)
 
 
 def _double(log_p: Floats) -> Floats:

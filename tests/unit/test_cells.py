@@ -44,6 +44,13 @@ def test_two_maps_in_a_cell_are_listed_with_what_they_differ_in(node_of):
     assert check_cells(node_of("A", "B", "session", "subject"), rows) == []
 
 
+def test_maps_of_two_datasets_are_told_apart_by_the_option_that_chooses_datasets(node_of):
+    """`Input` has no key for the dataset."""
+    rows = pd.concat([make_rows(SUBJECTS).assign(dataset=name) for name in ("spm", "fsl")], ignore_index=True)
+    with pytest.raises(DataError, match=r"they differ in dataset; choose one with --derivatives$"):
+        check_cells(node_of(1, group_by=["contrast"]), rows)
+
+
 def test_one_doubled_subject_suffices(node_of):
     rows = pd.concat([make_rows(SUBJECTS), make_rows(("02",)).assign(run="2")], ignore_index=True)
     with pytest.raises(DataError, match="sub-02, contrast A"):

@@ -1,5 +1,6 @@
 """Designs of the textbooks: their columns, rank and degrees of freedom, and those that cannot be fitted."""
 
+import formulaic
 import numpy as np
 import pytest
 from statsmodels.stats.outliers_influence import variance_inflation_factor
@@ -104,6 +105,16 @@ def test_x_and_formula_span_the_same_columns(design_of, terms, formula):
 
 def test_the_intercept_of_a_formula_is_called_as_that_of_x(design_of):
     assert design_of("group").columns == ["intercept", "group[T.patient]"]
+
+
+def test_levels_of_whole_numbers_have_the_names_that_formulaic_gives_to_whole_numbers(design_of):
+    site = (1, 10, 2, 1, 10, 2, 1, 2)
+    participants = make_participants(EIGHT, site=site, age=AGES, dose=(1.5, 2, 1.5, 2, 1.5, 2, 1.5, 2))
+    table = participants.astype({"site": int, "age": float, "dose": float})
+    for formula in ("C(site) + site:age", "0 + C(site):age", "age:C(site)", "C(dose)"):
+        expected = list(formulaic.model_matrix(formula, table).columns)
+        columns = design_of(formula, participants=participants).columns
+        assert [name.replace("intercept", "Intercept") for name in columns] == expected
 
 
 def test_missing_values_name_the_participants(design_of):

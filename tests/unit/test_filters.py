@@ -114,6 +114,7 @@ def test_other_filter_files_are_refused(tmp_path, document, told):
     with pytest.raises(DataError) as caught:
         read_bids_filter(write_filter(tmp_path, document))
     assert told in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'filter.json'}: ")
 
 
 @pytest.fixture(scope="module")

@@ -322,6 +322,23 @@ def test_p_of_welchs_t_is_that_of_all_ways_to_divide_the_subjects():
     np.testing.assert_array_equal(run(test).p["voxel"], reached.mean(axis=0))
 
 
+@pytest.mark.parametrize("spread", [1.0, 1e-3])
+def test_groups_of_two_tie_with_their_exchange_however_alike_the_two_are(spread):
+    """What is left of such a group is a difference of nearly equal sums of squares."""
+    labels = np.array([0, 0, 1, 1, 2, 2, 2])
+    matrix = (labels[:, None] == [0, 1, 2]).astype(float)
+    test = make_test(
+        *(matrix, [[1, -1, 0], [0, 1, -1]], "permutations"),
+        **{**F, "variance_groups": labels, "levels": ("voxel",), "n_asked": 1000},
+    )
+    data = test.data.copy()
+    data[0, [1, 3]] = data[0, [0, 2]] + np.float32(spread) * data[0, [1, 3]]
+    found = check(replace(test, data=data), refit_welch, atol=1e-3)  # the data are float32
+    assert found.n == 210  # ways to divide seven into groups of two, two and three
+    assert found.uncorrected_p.min() >= 2 / 210
+    assert found.p["voxel"].min() >= 2 / 210
+
+
 def test_variance_groups_across_the_compared_ones_are_permuted_with_them():
     matrix, scanners = GROUPS[3:9], np.array([0, 0, 1, 0, 1, 1])
     options = {"variance_groups": scanners, "mask": np.ones((30, 1, 1), dtype=bool), "levels": ("voxel",)}
@@ -390,6 +407,23 @@ def test_thresholds_of_tests_in_z_are_z():
     assert 0 < np.count_nonzero(voxel.survives) < len(z)
     np.testing.assert_array_equal(voxel.survives, z < voxel.threshold - 1e-5)
     assert fdr.threshold == fdr.threshold_z == z[fdr.survives].max()
+
+
+@pytest.mark.parametrize("tail", ["positive", "two-sided"])
+def test_p_that_no_fitted_tail_gives_are_those_counted_with_their_ties(tail):
+    """The maximum of the identity stands in the null distribution in float64, the observed values in float32."""
+    plain = np.ones((8, 1))
+    for seed in range(6):
+        test = make_test(plain, [1], "flips", tail=tail, n_asked=200, seed=seed, levels=("voxel",))
+        result, fit = run(test), fit_glm(test.data[0], plain, [np.ones((1, 1))])
+        found = infer_by_permutation(compute_statistic(fit, 0, "t"), test, result, alpha=0.05, approximates_tail=True)[
+            0
+        ]
+        assert found.permutation.tail is not None
+        counted = result.p["voxel"]
+        approximated = (counted < 0.1) & found.permutation.tail.is_accepted
+        np.testing.assert_allclose(10 ** -found.logp[~approximated], counted[~approximated], rtol=1e-12)
+        assert counted.min() >= 1 / 200
 
 
 def test_of_missing_rows_no_epsilon_is_in_the_threshold():

@@ -105,6 +105,19 @@ def test_entries_of_one_name_or_of_no_contrast_are_refused(plan, second, path):
     assert caught.value.path.endswith(f"bids_group.{path}")
 
 
+def test_a_name_that_reads_as_the_ending_of_a_fitted_tail_is_refused_beside_one(plan):
+    """Both entries would write `voxelFWEGPD`, the second over the first."""
+    fitted, named = (
+        {"Correction": "permutation", "Levels": ["voxel"], **keys}
+        for keys in ({"TailApproximation": True}, {"Name": "gpd"})
+    )
+    for entries in ([fitted, named], [named, fitted]):
+        with pytest.raises(SpecError, match="would have the names of"):
+            plan(make_spec(settings={"Inference": entries}), make_rows(SUBJECTS))
+    both = [{**fitted, "Name": "x"}, {**named, "Name": "xGPD"}]
+    assert plan(make_spec(settings={"Inference": both}), make_rows(SUBJECTS)).models
+
+
 def test_entries_may_share_a_correction_by_name_or_by_contrast(plan):
     for entries in (
         [ENTRY, {**ENTRY, "Tail": "negative", "Name": "Negative"}],

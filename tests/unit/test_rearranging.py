@@ -144,3 +144,17 @@ def test_a_threshold_that_does_not_fit_is_refused_before_a_map_is_read(threshold
     with pytest.raises(SpecError, match=told) as caught:
         check_permutations(found, model)
     assert caught.value.path.endswith("Inference[0].ClusterThreshold")
+
+
+@pytest.mark.parametrize(
+    ("tail", "lowest"),  # scipy.stats.t.isf(0.001, 7), and of half of it
+    [("positive", 4.785290), ("negative", 4.785290), ("two-sided", 5.407883)],
+)
+def test_a_height_too_low_for_random_field_theory_is_refused_before_the_maps_are_read(tail, lowest):
+    entry = {"Correction": "rft", "Tail": tail}
+    settings = {"Inference": [{**entry, "ClusterThreshold": {"t": lowest - 1e-4}}]}
+    with pytest.raises(SpecError, match=r"cluster-forming p of at most 0\.001, not 0\.001") as caught:
+        check_permutations(*plan([1], contrast_of("mean", **{"1": 1}), **settings))
+    assert caught.value.path.endswith("Inference[0].ClusterThreshold")
+    settings["Inference"][0]["ClusterThreshold"] = {"t": lowest + 1e-4}
+    assert check_permutations(*plan([1], contrast_of("mean", **{"1": 1}), **settings)) == []

@@ -131,10 +131,10 @@ def _test_level(
     null, p = result.null[level].copy(), result.p[level]
     if level == "voxel" and not test.is_in_z:
         null[0] = _orient(nominal.value, test.tail).max()  # of the map that is written, to its last digit
-    tail = approximate_tail(null, result.observed[level]) if approximates_tail else None
+    tail = approximate_tail(null, result.observed[level], counted=p) if approximates_tail else None
     limit = find_limit(null, alpha)
     if tail is not None and tail.is_accepted:
-        p = np.where(p < 1.0, tail.p, 1.0)
+        p = tail.p
         limit = _find_tail_limit(tail, len(null), alpha, limit)
     threshold = (
         Threshold(limit, np.nan, LEVEL_UNITS[level]) if level in LEVEL_UNITS else _to_threshold(nominal, test, limit)

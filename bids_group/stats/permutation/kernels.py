@@ -64,15 +64,40 @@ def rearrange_interest(
     ----------
     Winkler et al. 2014, table 2 (Smith; Dekker); Löwdin 1950, on symmetric orthogonalisation.
     """
+    rearranged, whitening = _rearrange(interest, nuisance, sources, signs, first_row)
+    if rotation is not None:
+        rearranged = (rearranged.reshape(-1, sources.shape[1]) @ rotation).reshape(*rearranged.shape[:2], -1)
+    return np.ascontiguousarray((whitening @ rearranged).swapaxes(0, 1), dtype=np.float32)
+
+
+def rearrange_interest_exactly(
+    interest: Floats, nuisance: Floats, sources: NDArray[np.int64], signs: NDArray[np.int8], *, first_row: int
+) -> Floats:
+    """Rearrange the rows of the interest as `rearrange_interest` does, without rounding to float32.
+
+    Parameters
+    ----------
+    interest, nuisance, sources, signs, first_row
+        As there.
+
+    Returns
+    -------
+    ndarray of float64, shape (r, BATCH, n_rows)
+    """
+    rearranged, whitening = _rearrange(interest, nuisance, sources, signs, first_row)
+    return np.ascontiguousarray((whitening @ rearranged).swapaxes(0, 1))
+
+
+def _rearrange(
+    interest: Floats, nuisance: Floats, sources: NDArray[np.int64], signs: NDArray[np.int8], first_row: int
+) -> tuple[Floats, Floats]:
+    """Return ``X`` of a batch, (BATCH, r, n_rows), and ``(X'X)^(-1/2)``."""
     n_rows, rank = sources.shape[1], interest.shape[1]
     rearranged = np.zeros((BATCH, rank, n_rows))
     rearranged[first_row : first_row + len(sources)] = (interest.T[:, sources] * signs).swapaxes(0, 1)
     flat = rearranged.reshape(-1, n_rows)
     flat -= (flat @ nuisance) @ nuisance.T
-    whitening = find_whitening(rearranged @ rearranged.swapaxes(1, 2))
-    if rotation is not None:
-        rearranged = (flat @ rotation).reshape(BATCH, rank, -1)
-    return np.ascontiguousarray((whitening @ rearranged).swapaxes(0, 1), dtype=np.float32)
+    return rearranged, find_whitening(rearranged @ rearranged.swapaxes(1, 2))
 
 
 def find_whitening(gram: Floats) -> Floats:

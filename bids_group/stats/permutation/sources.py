@@ -207,9 +207,9 @@ class OrdinarySource:
         values = heights.astype(np.float64)
         if test.test == "F":
             rho = np.sqrt(values / (values + test.dof / test.dof_effect))
-            return (np.maximum(_lower_correlations(rho), 0.0) ** 2).astype(np.float32)
+            return (np.maximum(lower_by_rounding(rho), 0.0) ** 2).astype(np.float32)
         values = np.abs(values) if test.is_two_sided else values
-        return _lower_correlations(values / np.sqrt(values**2 + test.dof)).astype(np.float32)
+        return lower_by_rounding(values / np.sqrt(values**2 + test.dof)).astype(np.float32)
 
     def _convert(self, scores: Singles, heights: Singles, voxels: slice) -> None:
         """Write the heights of scores into the columns of some voxels."""
@@ -221,9 +221,18 @@ class OrdinarySource:
             convert_to_f(scores, heights, voxels.start, n_voxels, test.dof / test.dof_effect)
 
 
-def _lower_correlations(rho: Floats) -> Floats:
-    """Return the least correlations that count as equal to some."""
-    return rho - np.maximum(TIE_TOLERANCE * np.abs(rho), ROUNDING)
+def lower_by_rounding(values: Floats) -> Floats:
+    """Return the least values that count as equal to some, of correlations or of z.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_voxels,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voxels,)
+    """
+    return values - np.maximum(TIE_TOLERANCE * np.abs(values), ROUNDING)
 
 
 def prepare_ordinary(test: PermutationTest, allocate: Allocate) -> OrdinarySource:

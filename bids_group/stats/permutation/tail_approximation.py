@@ -79,7 +79,7 @@ class TailFit:
     is_accepted: bool
 
 
-def approximate_tail(null: Floats, observed: Floats) -> TailFit:
+def approximate_tail(null: Floats, observed: Floats, *, counted: Floats | None = None) -> TailFit:
     """Compute p from a null distribution, the small ones from a distribution fitted to its tail.
 
     ``p = #{null >= observed} / n``, at least 1 / n, as the identity is one of the n. Where that is below 0.10 and the
@@ -98,6 +98,8 @@ def approximate_tail(null: Floats, observed: Floats) -> TailFit:
         Of random rearrangements, the identity among them. Ties count: round both alike.
     observed : ndarray of float64, shape (m,)
         Large values are significant.
+    counted : ndarray of float64, shape (m,), or None
+        ``#{null >= observed} / n`` where more is known of ties than the values tell; None to count here.
 
     Returns
     -------
@@ -117,7 +119,7 @@ def approximate_tail(null: Floats, observed: Floats) -> TailFit:
         raise ValueError("the null distribution must not be empty, and all values must be finite")
     ordered = np.sort(null)
     n = len(ordered)
-    p = np.maximum(n - np.searchsorted(ordered, observed, side="left"), 1) / n
+    p = np.maximum(n - np.searchsorted(ordered, observed, side="left"), 1) / n if counted is None else counted.copy()
     fit = _find_fit(ordered)
     if fit.is_accepted:
         is_small = (p < TAIL_P) & (observed > fit.threshold)

@@ -13,17 +13,16 @@ are exchangeable; whatever their variances it is valid for many rows (Chung & Ro
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bids_group.column_space import decompose
-from bids_group.stats.permutation.design import TIE_TOLERANCE, PermutationTest
+from bids_group.stats.permutation.design import PermutationTest
 from bids_group.stats.permutation.exchangeability import Exchangeability
-from bids_group.stats.permutation.kernels import BATCH, TILE, rearrange_interest
-from bids_group.stats.permutation.patterns import choose_ties
+from bids_group.stats.permutation.kernels import BATCH, TILE, rearrange_interest_exactly
 from bids_group.stats.permutation.rearrange import Rearrangements, plan_rearrangements
 from bids_group.stats.permutation.sources import (
     Allocate,
@@ -31,8 +30,8 @@ from bids_group.stats.permutation.sources import (
     Rearranged,
     Scores,
     Workspace,
-    compute_identity,
     iterate_tiles,
+    lower_by_rounding,
     measure_norms,
 )
 from bids_group.stats.permutation.welch_kernels import convert_to_g, convert_to_v
@@ -73,9 +72,9 @@ class GroupDesigns(NamedTuple):
 
     Attributes
     ----------
-    interests : ndarray of float32, shape (n_groups, r, BATCH, n_part_rows)
+    interests : ndarray of float64, shape (n_groups, r, BATCH, n_part_rows)
         ``U*_g``, 0 outside of the group.
-    members : ndarray of float32, shape (n_groups, BATCH, n_part_rows)
+    members : ndarray of float64, shape (n_groups, BATCH, n_part_rows)
         1 in the group.
     shares : ndarray of float64, shape (BATCH, n_groups, r, r)
         ``A_g``.
@@ -85,8 +84,8 @@ class GroupDesigns(NamedTuple):
         The group that alone carries the interest, -1 where there is none.
     """
 
-    interests: Singles
-    members: Singles
+    interests: Floats
+    members: Floats
     shares: Floats
     dof: Floats
     alone: NDArray[np.int64]
@@ -108,8 +107,6 @@ class WelchSource(HeightScores):
         Of each pattern an orthonormal basis of the nuisance.
     n_voxels : int
     table : ZTable
-    scale : float
-        What scores are multiplied by: 1, but for ties.
     """
 
     test: PermutationTest
@@ -118,7 +115,6 @@ class WelchSource(HeightScores):
     bases: tuple[Floats, ...]
     n_voxels: int
     table: ZTable
-    scale: float = 1.0
 
     @property
     def fills_maps(self) -> bool:
@@ -132,10 +128,13 @@ class WelchSource(HeightScores):
         return np.unique(self.test.variance_groups, return_inverse=True)[1].ravel()
 
     def allocate_scratch(self) -> tuple[Singles, ...]:
-        """Set aside memory for scores, sums of squares, heights and squared data."""
+        """Set aside memory for scores and sums of squares in float64, heights, and data and their squares in float64.
+
+        What is left of a small group is the difference of nearly equal numbers, of which float32 would leave noise.
+        """
         n_rows, rank = self.test.interest.shape
         n_groups = int(self.labels.max()) + 1
-        sizes = (n_groups * rank * BATCH, n_groups * BATCH, BATCH, n_rows)
+        sizes = (2 * n_groups * rank * BATCH, 2 * n_groups * BATCH, BATCH, 2 * n_rows, 2 * n_rows)
         return tuple(np.empty(size * TILE, dtype=np.float32) for size in sizes)
 
     def compute_scores(self, rearranged: Rearranged, workspace: Workspace) -> Iterator[Scores]:
@@ -153,25 +152,21 @@ class WelchSource(HeightScores):
             yield from (Scores(voxels, workspace.maps, voxels.start) for voxels in iterate_tiles(self.n_voxels))
 
     def lower_to_ties(self, heights: Singles) -> Singles:
-        """Return the least heights that count as ties: those of scores that are nearer to 0, or farther below."""
-        n_rows = len(self.test.interest)
-        higher, lower = (
-            compute_identity(replace(self, scale=1.0 + change), n_rows, self.n_voxels, has_maps=False)
-            for change in (TIE_TOLERANCE, -TIE_TOLERANCE)
-        )
-        return choose_ties(self.test, heights, higher, lower)
+        """Return the least heights that count as ties, of absolute values when two-sided."""
+        values = heights.astype(np.float64)
+        return lower_by_rounding(np.abs(values) if self.test.is_two_sided else values).astype(np.float32)
 
     def _divide_designs(self, rearranged: Rearranged, part: Part) -> GroupDesigns:
         """Rearrange the interest and the groups of the rows of a part, and divide the one by the others."""
         sources, signs = rearranged.sources[:, part.rows], rearranged.signs[:, part.rows]
         first, basis = rearranged.first_row, self.bases[part.pattern]
-        interest = rearrange_interest(self.test.interest, basis, sources, signs, first_row=first)
+        interest = rearrange_interest_exactly(self.test.interest, basis, sources, signs, first_row=first)
         labels = np.full((BATCH, len(part.rows)), -1)
         labels[first : first + len(sources)] = self.labels[sources]
         groups = np.arange(self.labels.max() + 1)
-        members = (labels == groups[:, np.newaxis, np.newaxis]).astype(np.float32)
+        members = (labels == groups[:, np.newaxis, np.newaxis]).astype(np.float64)
         interests = interest * members[:, np.newaxis]
-        rows = interests.transpose(2, 0, 1, 3).astype(np.float64)
+        rows = interests.transpose(2, 0, 1, 3)
         shares = np.ascontiguousarray(rows @ rows.swapaxes(2, 3))
         traces = np.einsum("bgjj->bg", shares)
         carries = traces > len(interest) - ALONE_TOLERANCE
@@ -189,24 +184,26 @@ class WelchSource(HeightScores):
         """Compute the heights of a part, (BATCH, n_part_voxels)."""
         n_groups, rank, _, n_rows = designs.interests.shape
         n_voxels = part.data.shape[1]
-        scores = _shape(scratch[0], (n_groups, rank, BATCH, n_voxels))
-        squares = _shape(scratch[1], (n_groups, BATCH, n_voxels))
-        heights = _shape(scratch[2], (BATCH, n_voxels))
-        squared = np.square(part.data, out=_shape(scratch[3], (n_rows, n_voxels)))
+        scores = _shape_doubles(scratch[0], (n_groups, rank, BATCH, n_voxels))
+        squares = _shape_doubles(scratch[1], (n_groups, BATCH, n_voxels))
+        heights = scratch[2][: BATCH * n_voxels].reshape(BATCH, n_voxels)
+        data = _shape_doubles(scratch[3], (n_rows, n_voxels))
+        data[:] = part.data
+        squared = np.square(data, out=_shape_doubles(scratch[4], (n_rows, n_voxels)))
         for group in range(n_groups):
             np.matmul(designs.members[group], squared, out=squares[group])
             for direction in range(rank):
-                np.matmul(designs.interests[group, direction], part.data, out=scores[group, direction])
+                np.matmul(designs.interests[group, direction], data, out=scores[group, direction])
         rows = rearranged.first_row, rearranged.first_row + len(rearranged.sources)
         if self.test.test == "t":
             convert_to_v(
                 *(scores.reshape(squares.shape), squares, designs.shares, designs.dof),
-                *(self.table, heights, rows, self.scale),
+                *(self.table, heights, rows),
             )
         else:
             convert_to_g(
                 *(scores, squares, designs.shares, designs.dof, designs.alone),
-                *(self.table, heights, rows, self.scale),
+                *(self.table, heights, rows),
             )
         return heights
 
@@ -285,12 +282,12 @@ def _require_group_dof(design: Floats, labels: NDArray[np.int64]) -> None:
         raise ValueError(f"variance groups with less than one degree of freedom for their error: {short.tolist()}")
 
 
-def _count_dof(members: Singles, traces: Floats, leverage: Floats) -> Floats:
+def _count_dof(members: Floats, traces: Floats, leverage: Floats) -> Floats:
     """Return the degrees of freedom of each rearrangement's groups, (BATCH, n_groups); 0 where one has none.
 
     A group of which no row is left has no part in the statistic, and any number does.
     """
-    dof = np.ascontiguousarray((members.astype(np.float64) @ (1.0 - leverage)).T) - traces
+    dof = np.ascontiguousarray((members @ (1.0 - leverage)).T) - traces
     dof[~members.any(axis=2).T] = 1.0
     has_statistic = np.all(dof > SMALLEST_GROUP_DOF, axis=1) & (traces.sum(axis=1) > 0)
     return np.where(has_statistic[:, np.newaxis], dof, 0.0)
@@ -317,9 +314,9 @@ def _fill_parts(
             yield Part(pattern, present, own, data)
 
 
-def _shape(memory: Singles, shape: tuple[int, ...]) -> Singles:
-    """Return the beginning of some memory in a shape."""
-    return memory[: int(np.prod(shape))].reshape(shape)
+def _shape_doubles(memory: Singles, shape: tuple[int, ...]) -> Floats:
+    """Return the beginning of some memory as float64 in a shape."""
+    return memory.view(np.float64)[: int(np.prod(shape))].reshape(shape)
 
 
 def _place(maps: Singles, voxels: NDArray[np.intp], heights: Singles) -> None:

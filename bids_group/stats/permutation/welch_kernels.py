@@ -4,11 +4,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from bids_group.stats.permutation.kernels import SMALLEST_UNEXPLAINED
 from bids_group.stats.permutation.z_tables import DOF_STEP, LARGEST_LOG, ZTable, look_up_between
 
 # A covariance whose pivots fall below this part of the first has lost rank.
 SMALLEST_PIVOT = 1e-12
+# Of a group's sum of squares, what the rounding of the data to float32 leaves where the design fits it exactly.
+SMALLEST_UNEXPLAINED = float(np.finfo(np.float32).eps) ** 2
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -16,14 +17,13 @@ Singles = NDArray[np.float32]
 
 @njit(nogil=True, error_model="numpy")
 def convert_to_v(
-    scores: Singles,
-    squares: Singles,
+    scores: Floats,
+    squares: Floats,
     shares: Floats,
     group_dof: Floats,
     table: ZTable,
     heights: Singles,
     rows: tuple[int, int],
-    scale: float,
 ) -> None:
     """Turn the scores of a part into the z of Welch's v.
 
@@ -31,7 +31,7 @@ def convert_to_v(
 
     Parameters
     ----------
-    scores, squares : ndarray of float32, shape (n_groups, BATCH, n_voxels)
+    scores, squares : ndarray of float64, shape (n_groups, BATCH, n_voxels)
         ``c_g`` and ``|Y_g|^2``.
     shares : ndarray of float64, shape (BATCH, n_groups, 1, 1)
         ``a_g``.
@@ -42,8 +42,6 @@ def convert_to_v(
     heights : ndarray of float32, shape (BATCH, n_voxels)
     rows : (int, int)
         First and last + 1 of the batch's rows that are used.
-    scale : float
-        What scores are multiplied by.
     """
     n_groups, _, n_voxels = scores.shape
     for row in range(rows[0], rows[1]):
@@ -53,11 +51,11 @@ def convert_to_v(
         for voxel in range(n_voxels):
             score = 0.0
             for group in range(n_groups):
-                score += scale * scores[group, row, voxel]
+                score += scores[group, row, voxel]
             variance, divided = 0.0, 0.0
             for group in range(n_groups):
                 total, share = squares[group, row, voxel], shares[row, group, 0, 0]
-                rest = total - 2.0 * score * scale * scores[group, row, voxel] + score * score * share
+                rest = total - 2.0 * score * scores[group, row, voxel] + score * score * share
                 part = share * max(rest, SMALLEST_UNEXPLAINED * total) / group_dof[row, group]
                 variance += part
                 divided += part * part / group_dof[row, group]
@@ -69,23 +67,22 @@ def convert_to_v(
 
 @njit(nogil=True, error_model="numpy")
 def convert_to_g(
-    scores: Singles,
-    squares: Singles,
+    scores: Floats,
+    squares: Floats,
     shares: Floats,
     group_dof: Floats,
     alone: NDArray[np.int64],
     table: ZTable,
     heights: Singles,
     rows: tuple[int, int],
-    scale: float,
 ) -> None:
     """Turn the scores of a part into the z of Welch's G; see `unequal_variances.compute_g`.
 
     Parameters
     ----------
-    scores : ndarray of float32, shape (n_groups, r, BATCH, n_voxels)
+    scores : ndarray of float64, shape (n_groups, r, BATCH, n_voxels)
         ``c_g``.
-    squares : ndarray of float32, shape (n_groups, BATCH, n_voxels)
+    squares : ndarray of float64, shape (n_groups, BATCH, n_voxels)
         ``|Y_g|^2``.
     shares : ndarray of float64, shape (BATCH, n_groups, r, r)
         ``A_g``.
@@ -98,8 +95,6 @@ def convert_to_g(
     heights : ndarray of float32, shape (BATCH, n_voxels)
     rows : (int, int)
         First and last + 1 of the batch's rows that are used.
-    scale : float
-        What scores are multiplied by.
     """
     n_groups, rank, _, n_voxels = scores.shape
     total, variances = np.empty(rank), np.empty(n_groups)
@@ -108,7 +103,7 @@ def convert_to_g(
         for voxel in range(n_voxels):
             square, dof = 0.0, 1.0
             if group_dof[row, 0] > 0.0:
-                _estimate_variances(scores, squares, shares, group_dof, row, voxel, scale, total, variances)
+                _estimate_variances(scores, squares, shares, group_dof, row, voxel, total, variances)
                 if alone[row] >= 0:
                     square, dof = _divide(total, variances[alone[row]]), group_dof[row, alone[row]]
                 else:
@@ -127,13 +122,12 @@ def _find_z(table: ZTable, square: float, dof: float) -> float:
 
 @njit(nogil=True, error_model="numpy")
 def _estimate_variances(
-    scores: Singles,
-    squares: Singles,
+    scores: Floats,
+    squares: Floats,
     shares: Floats,
     group_dof: Floats,
     row: int,
     voxel: int,
-    scale: float,
     total: Floats,
     variances: Floats,
 ) -> None:
@@ -141,12 +135,12 @@ def _estimate_variances(
     for i in range(len(total)):
         total[i] = 0.0
         for group in range(len(variances)):
-            total[i] += scale * scores[group, i, row, voxel]
+            total[i] += scores[group, i, row, voxel]
     for group in range(len(variances)):
-        rest = float(squares[group, row, voxel])
+        rest = squares[group, row, voxel]
         smallest = SMALLEST_UNEXPLAINED * rest
         for i in range(len(total)):
-            rest -= 2.0 * scale * scores[group, i, row, voxel] * total[i]
+            rest -= 2.0 * scores[group, i, row, voxel] * total[i]
             for j in range(len(total)):
                 rest += total[i] * shares[row, group, i, j] * total[j]
         variances[group] = max(rest, smallest) / group_dof[row, group]
