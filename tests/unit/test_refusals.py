@@ -18,6 +18,8 @@ from bids_group.inputs.roi_spec import ImageRegions
 from bids_group.inputs.spec import parse_spec
 from bids_group.inputs.strict import read_json
 from bids_group.inputs.text_files import LARGEST_TEXT, read_text
+from bids_group.outputs import figures
+from bids_group.report.folder import Folder
 from bids_group.stats.permutation.batch import prepare, run_batch
 from bids_group.stats.permutation.design import KnownVariances
 from bids_group.stats.permutation.exchangeability import Exchangeability, exchange_freely
@@ -226,3 +228,17 @@ def test_what_is_known_of_the_errors_fits_the_data():
 
 def test_a_share_is_named_by_its_number():
     assert str(Shard(2, 5)) == "share 2 of 5"
+
+
+def test_figures_that_are_no_pictures_any_more_are_told_by_name(tmp_path):
+    drawn = figures.draw_qq(np.array([0.3])).png
+    folder = Folder(tmp_path, "")
+    for name, content, problem in (
+        ("text.png", b"not a picture", "is not a PNG file; run the analysis again to rewrite it"),
+        ("cut.png", drawn[: len(drawn) // 2], "is damaged"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{tmp_path / name}.*{problem}"):
+            folder.read_figure(name)
+    (tmp_path / "whole.png").write_bytes(drawn)
+    assert folder.read_figure("whole.png").width > 0
