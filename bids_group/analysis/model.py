@@ -10,7 +10,11 @@ from bids_group.analysis.conjoining import conjoin_contrasts
 from bids_group.analysis.fitting import FittedModel
 from bids_group.analysis.permuting import Resources, TestedContrast, permute_contrast
 from bids_group.analysis.picturing import picture_inputs
-from bids_group.analysis.presumptions import find_error_warnings, find_presumption_warnings
+from bids_group.analysis.presumptions import (
+    find_error_warnings,
+    find_presumption_warnings,
+    find_smoothness_warnings,
+)
 from bids_group.errors import SpecError
 from bids_group.inputs.datasets import Dataset, name_source
 from bids_group.inputs.entries import selects
@@ -128,6 +132,7 @@ def assemble_result(
             *_find_data_warnings(model, fitted.voxels),
             *find_quality_warnings(fitted.quality),
             *find_error_warnings(contrasts, fitted.epsilon),
+            *find_smoothness_warnings(contrasts),
             *find_presumption_warnings(plan, model, data, fitted.voxels.mask[data.voxels.mask]),
             *_find_meta_warnings(contrasts),
             *_find_space_warnings(plan, model),

@@ -22,6 +22,7 @@ FEW_DIRECTIONS, LOWEST_TAIL_EPSILON_OF_FEW, LOWEST_TAIL_EPSILON = 4, 0.85, 0.65
 # Skewness over the root of the number of rows, by which the tails of a mean's t are off to first order (Hall 1992).
 HIGHEST_SKEWNESS = 0.12
 SMALLEST_GROUP = 3
+LEAST_FWHM_VOXELS = 3.0  # Hayasaka & Nichols 2003
 # Between the groups' error variances, where permutations are asked for: they exchange errors that differ.
 HIGHEST_VARIANCE_SPREAD = 2.5
 # Welch's degrees of freedom hang on the group that gives the effect most of its variance, and are then few or too many.
@@ -57,6 +58,31 @@ def find_error_warnings(contrasts: tuple[ContrastResult, ...], epsilon: float | 
                 "voxels), so that its pooled test finds too much; use partitioned error terms"
             )
     return warnings
+
+
+def find_smoothness_warnings(contrasts: tuple[ContrastResult, ...]) -> list[str]:
+    """Say where noise is too rough on its grid for random field theory, once for contrasts of the same noise.
+
+    Parameters
+    ----------
+    contrasts : tuple of ContrastResult
+
+    Returns
+    -------
+    list of str
+    """
+    warnings = []
+    for result in contrasts:
+        noise = result.test.smoothness
+        is_used = any(one.inference.correction == "rft" for one in result.inferences)
+        if noise is not None and is_used and min(noise.fwhm_voxels) < LEAST_FWHM_VOXELS:
+            fwhm = " x ".join(f"{one:.1f}" for one in noise.fwhm_voxels)
+            warnings.append(
+                f"random field theory takes noise to be finely sampled, {LEAST_FWHM_VOXELS:g} voxels or more, and its "
+                f"FWHM is {fwhm} voxels: heights are conservative, extents cannot be trusted; smooth the maps "
+                "(SmoothingFWHM), or use permutation"
+            )
+    return list(dict.fromkeys(warnings))
 
 
 def find_presumption_warnings(plan: NodePlan, model: ModelPlan, data: GroupData, kept: NDArray[np.bool_]) -> list[str]:

@@ -131,6 +131,12 @@ def read_values(path: Path) -> NDArray[Any]:
     return np.asarray(read_image(path).dataobj)
 
 
+def read_model(node: Path, prefix: str = "") -> dict[str, Any]:
+    """Return the summary of a model."""
+    summary: dict[str, Any] = json.loads((node / f"{prefix}model.json").read_text())
+    return summary
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table as text, so that n/a stays n/a."""
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)

@@ -8,13 +8,9 @@ import pytest
 from bids_group.stats.glm import compute_t, fit_glm
 from tests import builders
 from tests.end_to_end import studies
-from tests.end_to_end.studies import SUBJECTS, list_files, read_table
+from tests.end_to_end.studies import SUBJECTS, list_files, read_model, read_table
 
 FDR = {"Inference": [{"Correction": "fdr"}]}
-
-
-def read_model(node, prefix=""):
-    return json.loads((node / f"{prefix}model.json").read_text())
 
 
 @pytest.fixture(scope="module")

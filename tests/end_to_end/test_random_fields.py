@@ -8,7 +8,7 @@ from scipy import ndimage, stats
 
 from tests import builders
 from tests.end_to_end import studies
-from tests.end_to_end.studies import PREFIX, find_result, read_table, read_values
+from tests.end_to_end.studies import PREFIX, find_result, read_model, read_table, read_values
 
 SHAPE = (16, 18, 14)
 N = 12
@@ -24,14 +24,17 @@ def result(tmp_path_factory):
     """Smooth noise with an effect in the middle."""
     root = tmp_path_factory.mktemp("random_fields")
     rng = np.random.default_rng(11)
-    subjects = [f"{i:02d}" for i in range(1, N + 1)]
     noise = ndimage.gaussian_filter(rng.standard_normal((N, *SHAPE)), (0, 2, 2, 2))
-    noise /= noise.std()
-    noise[:, 6:10, 7:11, 5:9] += 4.0
-    maps = {(subject, "A"): noise[i].astype(np.float32) for i, subject in enumerate(subjects)}
+    return analyse(root, noise / noise.std()), noise
+
+
+def analyse(root, noise):
+    subjects = [f"{i:02d}" for i in range(1, N + 1)]
+    effect = np.zeros(SHAPE)
+    effect[6:10, 7:11, 5:9] = 4.0
+    maps = {(subject, "A"): (one + effect).astype(np.float32) for subject, one in zip(subjects, noise, strict=True)}
     study = studies.write_study(root, maps)
-    output = studies.run_well(study, root / "out", builders.make_spec(settings={"Inference": ENTRIES}))
-    return output, noise
+    return studies.run_well(study, root / "out", builders.make_spec(settings={"Inference": ENTRIES}))
 
 
 def test_survivors_are_those_above_the_threshold_and_at_least_those_of_bonferroni(result):
@@ -64,3 +67,9 @@ def test_the_smoothness_is_that_of_the_simulation_and_extents_have_a_p(result):
     assert clusters["p_rft"].astype(float).min() < 0.01
     report = (result[0] / "model-study_report.html").read_text()
     assert "mm FWHM, taken to be the same everywhere" in report
+
+
+def test_noise_too_rough_for_random_fields_is_warned_of_once(result, tmp_path):
+    rough = np.random.default_rng(12).standard_normal((N, *SHAPE))
+    told = [read_model(out / "node-mean", "contrast-A_")["Warnings"] for out in (result[0], analyse(tmp_path, rough))]
+    assert [sum("finely sampled" in warning for warning in one) for one in told] == [0, 1]
