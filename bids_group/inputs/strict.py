@@ -180,6 +180,8 @@ class Place:
     def choice(self, known: Iterable[Any]) -> Any:
         """Return one of the known strings or numbers."""
         known = tuple(known)
+        if isinstance(self.value, str) and self.value in [str(item) for item in known if not isinstance(item, str)]:
+            self.fail(f"{shorten(self.value)} is text; write the number, without quotes")
         if isinstance(self.value, bool | list | dict) or self.value not in known:
             self.fail(f"{shorten(self.value)} is not possible here; {suggest(str(self.value), map(str, known))}")
         return known[known.index(self.value)]  # 6.0 in JSON is the whole number 6

@@ -124,3 +124,8 @@ def test_a_coverage_is_a_fraction_of_the_maps():
 
 def test_a_whole_number_stays_one_however_json_writes_it():
     assert type(read(Connectivity=18.0).connectivity) is int
+
+
+def test_a_number_in_quotes_is_told_to_lose_them():
+    with pytest.raises(SpecError, match='"6" is text; write the number'):
+        read(Connectivity="6")
