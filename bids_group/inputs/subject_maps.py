@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from bids_group.entities import QUERY_KEYS
-from bids_group.errors import DataError, SpecError
+from bids_group.errors import DataError, MissingInputError, ReadWriteError, SpecError
 from bids_group.inputs.datasets import Dataset
 from bids_group.inputs.filters import Criterion
 from bids_group.inputs.input_files import InputFile
@@ -70,15 +70,19 @@ def find_subject_maps(settings: Settings, models: Sequence[ModelPlan], datasets:
     Raises
     ------
     SpecError
-        If maps were asked for that are not there, are several of one subject, or cannot be read.
+        If maps were asked for that are not there, are several of one subject, or are no maps.
+    MissingInputError, ReadWriteError
+        If one that was asked for is a link to nowhere, or cannot be read.
     """
     wanted = settings.subject_maps or DEFAULT_SUBJECT_MAPS
     try:
         return _choose(wanted, models, tuple(datasets), is_asked=settings.subject_maps is not None)
-    except DataError as error:
-        if settings.subject_maps is not None:
+    except (DataError, MissingInputError, ReadWriteError) as error:  # missing: a link to what was not fetched
+        if settings.subject_maps is None:
+            return SubjectMaps(warnings=(f"the subjects' maps of {_describe(wanted)} are not shown: {error}",))
+        if isinstance(error, DataError):
             raise SpecError(f"{settings.path}.SubjectMaps", str(error)) from error
-        return SubjectMaps(warnings=(f"the subjects' maps of {_describe(wanted)} are not shown: {error}",))
+        raise
 
 
 def _choose(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_group.analysis.picturing import MOST_SUBJECTS_SHOWN, view_subject_maps
-from bids_group.errors import DataError, SpecError
+from bids_group.errors import DataError, MissingInputError, SpecError
 from bids_group.inputs.study import InputOptions, prepare_study
 from bids_group.outputs import figures
 from tests.builders import AFFINE, make_maps, make_spec, write_derivative, write_map, write_spec
@@ -130,6 +130,19 @@ def test_what_is_no_map_is_refused_if_asked_for_and_else_told(find, dataset):
     assert str(broken) in maps.warnings[0]
     with pytest.raises(SpecError, match=f"SubjectMaps: {broken}"):
         find((), {"desc": "EffectsOfInterest"})
+
+
+def test_a_link_to_a_map_that_was_not_fetched_stops_only_a_run_that_asks_for_it(find, dataset):
+    link = dataset / name_shown("01")
+    link.symlink_to("../.git/annex/objects/nowhere.nii.gz")
+    _, maps = find()
+    assert not maps.files
+    assert (
+        f"are not shown: {link}: a link to ../.git/annex/objects/nowhere.nii.gz, which is not there" in maps.warnings[0]
+    )
+    with pytest.raises(MissingInputError, match="fetch it first") as caught:
+        find((), {"desc": "EffectsOfInterest"})
+    assert caught.value.exit_code == 66
 
 
 def test_maps_that_are_analysed_as_well_are_hashed_once(find):
