@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bids_group.outputs.staging import leave_no_empty_folders, translate_errors
+from bids_group.outputs.staging import leave_no_empty_folders, refuse_link, translate_errors
 
 RUN_PREFIX = "run-"
 # matplotlib would else keep its list of fonts under HOME, which may be unwritable and is not ours. What the variable
@@ -36,6 +36,7 @@ def open_work_folder(folder: Path, *, is_shared: bool) -> Iterator[Path]:
         If it cannot be made.
     """
     if not is_shared:
+        refuse_link(folder)
         for left in folder.glob(f"{RUN_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
     with leave_no_empty_folders(folder):

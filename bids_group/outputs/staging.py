@@ -155,7 +155,8 @@ def _read_journal(path: Path) -> tuple[list[str], list[str]]:
         reason = f"{path}: not a list of files"
     lists = (moved.get("Added"), moved.get("Replaced")) if isinstance(moved, dict) else (None, None)
     added, replaced = (
-        [name for name in one if _is_name_inside(name)] if isinstance(one, list) else [] for one in lists
+        [name for name in one if _is_name_inside(name, path.parents[1])] if isinstance(one, list) else []
+        for one in lists
     )
     if [added, replaced] != list(lists):
         raise OutputError(
@@ -165,11 +166,13 @@ def _read_journal(path: Path) -> tuple[list[str], list[str]]:
     return added, replaced
 
 
-def _is_name_inside(name: object) -> bool:
+def _is_name_inside(name: object, output_dir: Path) -> bool:
     if not isinstance(name, str) or "\0" in name:
         return False
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        return False
+    return (output_dir / path).parent.resolve().is_relative_to(output_dir.resolve())  # not through a link
 
 
 def _remove(path: Path) -> None:
@@ -209,6 +212,7 @@ def open_staging(output_dir: Path) -> Iterator[Staging]:
         If the folder cannot be made.
     """
     staging = Staging(output_dir)
+    refuse_link(staging.root)
     with leave_no_empty_folders(output_dir):
         with translate_errors(output_dir):
             staging.root.mkdir(parents=True, exist_ok=True)
@@ -224,6 +228,17 @@ def open_staging(output_dir: Path) -> Iterator[Staging]:
                     shutil.rmtree(staging.root, ignore_errors=True)
         finally:
             os.close(lock)
+
+
+def refuse_link(folder: Path) -> None:
+    """Refuse a hidden folder that is a link: what is in it is cleared away, and would be somebody else's.
+
+    Raises
+    ------
+    OutputError
+    """
+    if folder.is_symlink():
+        raise OutputError(f"{folder}: a link, where this app makes a folder of its own and clears it; remove the link")
 
 
 def _lock(folder: int, output_dir: Path) -> None:

@@ -130,20 +130,21 @@ def test_a_changed_byte_of_a_checkpoint_is_noticed_or_changes_nothing(tmp_path_f
         b'{"Added": [["a"]], "Replaced": []}',
         *(
             json.dumps({"Added": [name], "Replaced": []}).encode()
-            for name in ("../beside", "/", "", ".", "a/../../beside", "x\0y")
+            for name in ("../beside", "/", "", ".", "a/../../beside", "x\0y", "link/inside")
         ),
     ],
 )
 def test_a_damaged_list_of_what_was_being_moved_is_refused_and_takes_nothing_away(tmp_path, content):
-    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "inside").mkdir(parents=True)
     output = tmp_path / "out"
     (output / STAGING_FOLDER).mkdir(parents=True)
+    (output / "link").symlink_to(tmp_path / "beside")
     (output / "kept.txt").touch()
     journal = output / STAGING_FOLDER / ".publishing.json"
     journal.write_bytes(content)
     with pytest.raises(OutputError, match=r"\.publishing\.json.*remove .*\.staging"):
         restore_after_killed_run(output)
-    assert (tmp_path / "beside").is_dir()
+    assert (tmp_path / "beside" / "inside").is_dir()
     assert (output / "kept.txt").is_file()
     assert journal.read_bytes() == content
 

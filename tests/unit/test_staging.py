@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bids_group.errors import OutputError, ReadWriteError
-from bids_group.outputs.staging import open_staging, restore_after_killed_run, translate_errors
+from bids_group.outputs.staging import STAGING_FOLDER, open_staging, restore_after_killed_run, translate_errors
 
 
 def publish(output, files, *, stale=()):
@@ -175,3 +175,14 @@ def test_a_run_interrupted_at_any_change_leaves_the_earlier_results_or_the_later
 def test_json_holds_no_infinity(tmp_path):
     with pytest.raises(ValueError, match="JSON"), open_staging(tmp_path) as staging:
         staging.write_json("a.json", {"Threshold": float("inf")})
+
+
+def test_a_hidden_folder_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "thesis.txt").touch()
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / STAGING_FOLDER).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=r"\.staging: a link.*remove"), open_staging(output):
+        pass
+    assert (tmp_path / "elsewhere" / "thesis.txt").is_file()

@@ -76,3 +76,12 @@ def test_a_file_in_the_way_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"), open_work_folder(tmp_path / "file" / "work", is_shared=True):
         pass
+
+
+def test_a_work_folder_of_ones_own_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "elsewhere" / "run-a").mkdir(parents=True)
+    link = tmp_path / ".work"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=r"\.work: a link.*remove"), open_work_folder(link, is_shared=False):
+        pass
+    assert (tmp_path / "elsewhere" / "run-a").is_dir()
