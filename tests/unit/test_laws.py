@@ -535,5 +535,5 @@ def test_values_equal_but_for_rounding_are_ties_and_others_are_not():
 def test_extents_need_a_threshold_of_p_0_001_of_the_tail(tail):
     limit = stats.t.isf(0.001 / (2 if tail == "two-sided" else 1), DOF)
     random_fields.refuse_low_threshold(limit + 1e-6, make_t([0.0]), tail)
-    with pytest.raises(ValueError, match="0.001"):
+    with pytest.raises(ValueError, match=r"0\.001"):
         random_fields.refuse_low_threshold(limit - 1e-3, make_t([0.0]), tail)
