@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.oneway import anova_oneway
 
 from bids_group.column_space import decompose
-from bids_group.stats import correct, coverage, glm, heterogeneity, overlap, partitioned, sphericity
+from bids_group.stats import correct, coverage, glm, heterogeneity, overlap, partitioned, random_fields, sphericity
 from bids_group.stats.euler_characteristics import log_expected_ec, make_field
 from bids_group.stats.glm import Statistic
 from bids_group.stats.permutation import kernels, patterns, schemes, sources, z_tables
@@ -289,6 +289,13 @@ def test_scores_are_the_part_of_the_data_that_a_rearranged_design_explains(name)
     orders, signs = test.rearrangements.draw(0, 5)
     interest = kernels.rearrange_interest(test.interest, test.nuisance, orders, signs, first_row=2)
     assert not interest[:, :2].any()
+    exact = kernels.rearrange_interest_exactly(test.interest, test.nuisance, orders, signs, first_row=2)
+    if sources.find_rotation(test.nuisance) is None:
+        np.testing.assert_array_equal(interest, exact.astype(np.float32))
+    np.testing.assert_allclose(exact[:, 2:7] @ test.nuisance, 0, atol=1e-12)
+    np.testing.assert_allclose(
+        np.einsum("abi,cbi->bac", exact, exact)[2:7], np.eye(len(exact))[np.newaxis].repeat(5, 0), atol=1e-10
+    )
     n_within, n_rows, n_voxels = test.data.shape
     data = test.data - test.nuisance @ (test.nuisance.T @ test.data.astype(float))
     tile = np.zeros((n_within, n_rows, TILE), dtype=np.float32)
@@ -445,25 +452,25 @@ def test_a_contrast_within_one_variance_group_has_the_z_of_that_groups_own_f():
 
 def test_a_rearrangement_without_a_statistic_has_the_least_z_and_touches_no_other():
     rng = np.random.default_rng(0)
-    scores, squares = rng.standard_normal((2, 1, 2, 3)).astype(np.float32), np.full((2, 2, 3), 9, dtype=np.float32)
+    scores, squares = rng.standard_normal((2, 1, 2, 3)), np.full((2, 2, 3), 9.0)
     shares = np.broadcast_to(np.eye(1) / 2, (2, 2, 1, 1)).copy()
     group_dof = np.array([[0.0, 0.0], [5.0, 7.0]])
     heights = np.full((2, 3), 7, dtype=np.float32)
     t_table, f_table = (z_tables.build_full_table(name, 1.0, most_dof=40.0) for name in ("t", "F"))
-    convert_to_v(scores[:, 0], squares, shares, group_dof, t_table, heights, (0, 2), 1.0)
+    convert_to_v(scores[:, 0], squares, shares, group_dof, t_table, heights, (0, 2))
     assert not heights[0].any()
-    score = scores[:, 0, 1].astype(float)  # by hand: c_1 + c_2 over the sum of a_g s2_g
+    score = scores[:, 0, 1]  # by hand: c_1 + c_2 over the sum of a_g s2_g
     rest = 9 - 2 * score * score.sum(axis=0) + score.sum(axis=0) ** 2 / 2
     part = rest / 2 / group_dof[1][:, np.newaxis]
     v = score.sum(axis=0) / np.sqrt(part.sum(axis=0))
     dof = part.sum(axis=0) ** 2 / (part**2 / group_dof[1][:, np.newaxis]).sum(axis=0)
     np.testing.assert_allclose(heights[1], stats.norm.isf(stats.t.sf(v, dof)), atol=1e-4)
     made = np.full((2, 3), 7, dtype=np.float32)
-    convert_to_g(scores, squares, shares, group_dof, np.array([-1, -1]), f_table, made, (0, 2), 1.0)
+    convert_to_g(scores, squares, shares, group_dof, np.array([-1, -1]), f_table, made, (0, 2))
     assert np.all(made[0] < -5)
     np.testing.assert_allclose(made[1], stats.norm.isf(stats.f.sf(v**2, 1, dof)), atol=1e-3)
     nothing = np.zeros_like(shares)  # whose covariance cannot be inverted
-    convert_to_g(scores, squares, nothing, group_dof, np.array([-1, -1]), f_table, made, (1, 2), 1.0)
+    convert_to_g(scores, squares, nothing, group_dof, np.array([-1, -1]), f_table, made, (1, 2))
     assert np.all(made[1] < -5)
 
 
@@ -514,3 +521,19 @@ def test_without_a_correction_epsilon_is_one_everywhere():
     fit = partitioned.fit_partitioned(data, rows, within, mean, mean, loadings=np.eye(2))
     np.testing.assert_array_equal(partitioned.estimate_epsilon(fit, sphericity="none"), np.ones(5))
     assert np.all(partitioned.estimate_epsilon(fit) < 1)
+
+
+def test_values_equal_but_for_rounding_are_ties_and_others_are_not():
+    values = np.array([0.0, 0.5, -0.5, 4.0])
+    least = sources.lower_by_rounding(values)
+    assert np.all(least < values)
+    assert np.all(values.astype(np.float32) * (1 - np.sign(values) * 3e-7) > least)
+    assert np.all(values - np.maximum(np.abs(values), 1) * 1e-4 < least)
+
+
+@pytest.mark.parametrize("tail", ["positive", "two-sided"])
+def test_extents_need_a_threshold_of_p_0_001_of_the_tail(tail):
+    limit = stats.t.isf(0.001 / (2 if tail == "two-sided" else 1), DOF)
+    random_fields.refuse_low_threshold(limit + 1e-6, make_t([0.0]), tail)
+    with pytest.raises(ValueError, match=r"0\.001"):
+        random_fields.refuse_low_threshold(limit - 1e-3, make_t([0.0]), tail)
