@@ -3,8 +3,11 @@
 import contextlib
 import hashlib
 import logging
+import struct
 import time
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,12 @@ SECONDS_BETWEEN = 10.0
 FOLDER = "checkpoints"
 SHARD = ".shard-"
 REMEDY = "shards need the same inputs, spec, options, versions and kind of processor"
+# What numpy and zipfile raise of damaged archives: of their lists, members, and the arrays' headers, which are written
+# as Python's literals and may declare more than there is memory.
+DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, SyntaxError, MemoryError, OverflowError),
+    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
 logger = logging.getLogger("bids_group")
 
 
@@ -119,9 +128,11 @@ class Checkpoints:
 def _read(path: Path) -> dict[str, NDArray] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            members = {name: stored[name] for name in stored.files}
+    except DAMAGE:
         return None
+    # What does not begin as an array does comes as bytes.
+    return members if all(isinstance(values, np.ndarray) for values in members.values()) else None
 
 
 def digest(*parts: object) -> str:

@@ -1,5 +1,6 @@
 """Reading text that people hand in: only from files, and no more than a document of theirs can be."""
 
+import errno
 import stat
 from pathlib import Path
 
@@ -26,11 +27,14 @@ def check_file(path: Path) -> int:
     Raises
     ------
     FileNotFoundError, OSError
-        As the operating system has it.
+        As the operating system has it; also of a name that no file can have.
     DataError
         If it is a folder, a named pipe, a socket or a device.
     """
-    found = path.stat()
+    try:
+        found = path.stat()
+    except ValueError as error:  # a NUL in the name
+        raise FileNotFoundError(errno.ENOENT, str(error), str(path)) from error
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
         raise DataError(f"{path}: not a file but {kind}; save what it holds as a file")

@@ -13,11 +13,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bids_group.errors import OutputError, ReadWriteError
+from bids_group.errors import DataError, OutputError, ReadWriteError
 from bids_group.inputs.input_files import Checksum, hash_bytes
+from bids_group.inputs.strict import read_json
 from bids_group.outputs.naming import DATASET_DESCRIPTION
 
 STAGING_FOLDER = ".staging"
@@ -124,18 +125,48 @@ def _take_back(output_dir: Path) -> None:
     journal = root / _JOURNAL
     if not journal.is_file():
         return
-    moved = json.loads(journal.read_text(encoding="utf-8"))
-    for name in reversed(moved["Added"]):  # what claims the folder goes last
+    added, replaced = _read_journal(journal)
+    for name in reversed(added):  # what claims the folder goes last
         _remove(output_dir / name)
         for folder in (output_dir / name).parents:
             if folder == output_dir or not folder.is_dir() or any(folder.iterdir()):
                 break
             folder.rmdir()
-    for name in moved["Replaced"]:
+    for name in replaced:
         if (root / _RETIRED / name).exists():
             _remove(output_dir / name)
             _move(root / _RETIRED / name, output_dir / name)
     journal.unlink()
+
+
+def _read_journal(path: Path) -> tuple[list[str], list[str]]:
+    """Return what was new and what was being replaced: names in the output folder, never of what lies beside it.
+
+    Raises
+    ------
+    OutputError
+        If the list is damaged.
+    """
+    try:
+        moved = read_json(path)
+    except DataError as error:
+        moved, reason = None, str(error)
+    else:
+        reason = f"{path}: not a list of files"
+    names = [moved.get(key) for key in ("Added", "Replaced")] if isinstance(moved, dict) else [None]
+    if not all(isinstance(one, list) and all(map(_is_name_inside, one)) for one in names):
+        raise OutputError(
+            f"{reason}; so what a killed run was moving cannot be put back: earlier results may stand in "
+            f"{path.parent / _RETIRED}; take from there what you need, then remove {path.parent}, and run again"
+        )
+    return names[0], names[1]
+
+
+def _is_name_inside(name: object) -> bool:
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _remove(path: Path) -> None:

@@ -23,6 +23,7 @@ from bids_group.outputs.naming import (
 # Every model's run writes these anew, so that only the last one's record has their hashes.
 SHARED = (DATASET_DESCRIPTION, BIDSIGNORE)
 _KEYS = {"Model": str, "BidsDir": str, "Nodes": list, "Inputs": list, "Outputs": list}
+_LINE_KEYS = {"Inputs": ("URI", "Kind", "SHA256"), "Outputs": ("URI", "SHA256"), "Nodes": ("Name",)}
 State = Literal["agrees", "changed", "missing", "unknown"]
 STATES: Mapping[State, str] = {"agrees": "agree", "changed": "changed", "missing": "missing", "unknown": "unknown"}
 
@@ -114,10 +115,26 @@ def _read_record(path: Path) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         if not isinstance(record, dict) or not isinstance(record.get(key), kind):
             raise DataError(f"{path}: the record has no {key}; run the analysis again to rewrite it")
-    for line in (*record["Inputs"], *record["Outputs"]):
-        if not isinstance(line, dict) or not all(isinstance(line.get(key), str) for key in ("URI", "SHA256")):
-            raise DataError(f"{path}: a file of the record has no URI or hash; run the analysis again to rewrite it")
+    for part, keys in _LINE_KEYS.items():
+        for line in record[part]:
+            if not isinstance(line, dict) or not all(isinstance(line.get(key), str) for key in keys):
+                raise DataError(
+                    f"{path}: a line of {part} has no {' or '.join(keys)}; run the analysis again to rewrite it"
+                )
+    for uri in (record["BidsDir"], *(line["URI"] for line in record["Inputs"])):
+        if not _is_address(uri):
+            raise DataError(f"{path}: {uri!r} is no address; run the analysis again to rewrite it")
     return record
+
+
+def _is_address(uri: str) -> bool:
+    if uri.startswith("bids:"):
+        return uri.count(":") > 1
+    try:
+        urlsplit(uri)
+    except ValueError:
+        return False
+    return True
 
 
 def verify_inputs(record: Mapping[str, Any], places: Whereabouts, *, n_threads: int | None = None) -> list[FileState]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pandas as pd
 from PIL import Image
 
 from bids_group.errors import DataError, MissingInputError
@@ -19,6 +18,8 @@ from bids_group.outputs import naming
 
 PICTURE_QUALITY, PICTURE_EFFORT = 80, 2  # of WebP: little to be seen of the loss, in a hundredth of a second
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIZE = slice(16, 24)  # bytes of the width and the height
+REWRITE = "run the analysis again to rewrite it"
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ class Table:
 
 @contextmanager
 def name_missing_key(path: Path) -> Iterator[None]:
-    """Turn a key that a record lacks into an error that names its file."""
+    """Turn a key that a record lacks, or a value of a type that no run writes, into an error that names its file."""
     try:
         yield
     except KeyError as error:
-        raise DataError(f"{path}: the key {error} is missing; run the analysis again to rewrite it") from error
+        raise DataError(f"{path}: the key {error} is missing; {REWRITE}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path}: not as a run writes it ({error}); {REWRITE}") from error
 
 
 class Folder:
@@ -72,9 +75,7 @@ class Folder:
         """Return the path of a file that must be there."""
         path = self._output_dir / self._name / name
         if not path.is_file():
-            raise MissingInputError(
-                f"{path} is not there, but the report needs it; run the analysis again to rewrite it"
-            )
+            raise MissingInputError(f"{path} is not there, but the report needs it; {REWRITE}")
         return path
 
     def refer(self, name: str) -> StoredFile:
@@ -93,24 +94,34 @@ class Folder:
         """Read an object."""
         path = self.path(name)
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not JSON ({error}); run the analysis again to rewrite it") from error
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} is not JSON ({error}); {REWRITE}") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path} holds no object; {REWRITE}")
         return record
 
     def read_table(self, name: str) -> Table:
         """Read a table, every cell as text."""
-        frame = pd.read_csv(self.path(name), sep="\t", dtype=str, keep_default_na=False)
-        rows = tuple(tuple(row) for row in frame.itertuples(index=False, name=None))
-        return Table(self.refer(name), tuple(frame.columns), rows)
+        path = self.path(name)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not text ({error}); {REWRITE}") from error
+        # Split as it was written: quotes in a cell are part of it.
+        header, *rows = [tuple(line.split("\t")) for line in text.removesuffix("\n").split("\n")]
+        for number, row in enumerate(rows, start=2):
+            if len(row) != len(header):
+                raise DataError(f"{path}: line {number} has {len(row)} cells and the header {len(header)}; {REWRITE}")
+        return Table(self.refer(name), header, tuple(rows))
 
     def read_figure(self, name: str) -> StoredFigure:
         """Read a figure, ready to stand in the page."""
         path = self.path(name)
         data = path.read_bytes()
-        if not data.startswith(PNG_SIGNATURE):
-            raise DataError(f"{path} is not a PNG file; run the analysis again to rewrite it")
-        width, height = struct.unpack(">II", data[16:24])  # of the IHDR chunk, which always comes first
+        if not data.startswith(PNG_SIGNATURE) or len(data) < PNG_SIZE.stop:
+            raise DataError(f"{path} is not a PNG file; {REWRITE}")
+        width, height = struct.unpack(">II", data[PNG_SIZE])  # of the IHDR chunk, which always comes first
         (vector,) = self.refer_existing(naming.vector_name(name)) or (None,)
         return StoredFigure(self.refer(name), vector, _embed(path, data), width, height)
 
@@ -126,5 +137,5 @@ def _embed(path: Path, png: bytes) -> str:
         with Image.open(io.BytesIO(png)) as image:
             image.convert("RGB").save(picture, "WEBP", quality=PICTURE_QUALITY, method=PICTURE_EFFORT)
     except (OSError, SyntaxError) as error:  # what Pillow raises of damaged files
-        raise DataError(f"{path} is damaged ({error}); run the analysis again to rewrite it") from error
+        raise DataError(f"{path} is damaged ({error}); {REWRITE}") from error
     return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode("ascii")

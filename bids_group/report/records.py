@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bids_group.report.folder import StoredFigure, StoredFile, Table
+from bids_group.report.record_types import Checked
 from bids_group.report.sources import Sources
 
 MISSING = "n/a"
 
 
 @dataclass(frozen=True)
-class Peak:
+class Peak(Checked):
     """The largest absolute statistic among the survivors, where it is (mm), and in which region, by atlas."""
 
     value: float
@@ -27,7 +28,7 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class InferenceRecord:
+class InferenceRecord(Checked):
     """One correction of one contrast. `tail` is None for F, `threshold` and what is not of this correction likewise.
 
     The thresholds of the contrasts of a conjunction are in `conjoined`.
@@ -58,7 +59,7 @@ class InferenceRecord:
 
 
 @dataclass(frozen=True)
-class ContrastRecord:
+class ContrastRecord(Checked):
     """One contrast, or a conjunction of those `conjoined` (labels): `test` is ``t`` or ``F`` (``z``: of a conjunction),
     `dof` has one value or two (none), before any epsilon; weights not 0 by row.
 
@@ -81,7 +82,7 @@ class ContrastRecord:
 
 
 @dataclass(frozen=True)
-class DesignRecord:
+class DesignRecord(Checked):
     """The design matrix in numbers, its file and its picture; of columns of zeros and ones their sums."""
 
     file: StoredFile
@@ -95,7 +96,7 @@ class DesignRecord:
 
 
 @dataclass(frozen=True)
-class MaskRecord:
+class MaskRecord(Checked):
     """The analysis mask; sizes in mm and mL."""
 
     file: StoredFile
@@ -112,7 +113,7 @@ class MaskRecord:
 
 
 @dataclass(frozen=True)
-class QualityRecord:
+class QualityRecord(Checked):
     """What was measured of each map, in a table and a picture, and how many maps are flagged."""
 
     table: Table
@@ -121,7 +122,7 @@ class QualityRecord:
 
 
 @dataclass(frozen=True)
-class RegionRecord:
+class RegionRecord(Checked):
     """The tests in regions of interest: tables, how many regions and drawn ones, how they were tested, by contrast."""
 
     table: Table
@@ -136,7 +137,7 @@ class RegionRecord:
 
 
 @dataclass(frozen=True)
-class ModelRecord:
+class ModelRecord(Checked):
     """One fitted model."""
 
     node: str
@@ -180,7 +181,7 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
-class NodeRecord:
+class NodeRecord(Checked):
     """A node's folder: its models, the inputs they share, all their results, and how these overlap."""
 
     name: str
@@ -193,7 +194,7 @@ class NodeRecord:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunRecord(Checked):
     """How a model was run, and everything it made."""
 
     model: str

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bids_group.report.record_types import Checked
+
 MOST_SHOWN = 500  # files by their hashes in the page; the record has them all
 
 
 @dataclass(frozen=True)
-class HashedFile:
+class HashedFile(Checked):
     """A file that a run read: its address, its kind, its length in bytes and its SHA-256."""
 
     uri: str
@@ -18,7 +20,7 @@ class HashedFile:
 
 
 @dataclass(frozen=True)
-class Sources:
+class Sources(Checked):
     """What a run was made from; hashes are SHA-256."""
 
     container: Mapping[str, str] | None

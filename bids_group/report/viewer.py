@@ -16,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -158,7 +159,7 @@ def _read_image(path: Path) -> Any:
         raise MissingInputError(
             f"{path} is not there, but the report needs it; run the analysis again to rewrite it"
         ) from error
-    except (OSError, EOFError, zlib.error, ImageFileError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError, np.linalg.LinAlgError) as error:
         raise DataError(f"{path} is damaged ({error}); run the analysis again to rewrite it") from error
 
 
