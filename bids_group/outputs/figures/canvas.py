@@ -85,10 +85,15 @@ def _save(figure: Any, kind: Literal["png", "svg"], metadata: dict[str, None]) -
     return buffer.getvalue()
 
 
+def spell(text: object) -> str:
+    """Return a text in which matplotlib sees no formula: what stands between two dollars would be one."""
+    return str(text).replace("$", r"\$")
+
+
 def shorten(label: object) -> str:
     """Return a label that fits beside a row, with nothing in it that would start a formula."""
-    text = str(label).replace("$", r"\$")  # a dollar would start a formula
-    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
+    text = str(label)
+    return spell(text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…")
 
 
 def read_values(image: Nifti1Image) -> NDArray[np.float32]:

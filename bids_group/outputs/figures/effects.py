@@ -16,6 +16,7 @@ from bids_group.outputs.figures.canvas import (
     encode_lines,
     make_figure,
     shorten,
+    spell,
     trim_axes,
 )
 
@@ -150,7 +151,7 @@ def _make_panels(n_panels: int, per_row: int, names_inches: float, name: str) ->
     for axes in places[n_panels:]:
         axes.set_axis_off()
     for axes in places[::columns]:
-        axes.set_ylabel(f"{name}\n(units of the maps)", fontsize=FONT_SIZE)
+        axes.set_ylabel(f"{spell(name)}\n(units of the maps)", fontsize=FONT_SIZE)
     return figure, places[:n_panels]
 
 
@@ -173,7 +174,7 @@ def _draw_cell_panel(axes: Any, panel: CellPanel) -> None:
 
 def _finish_panel(axes: Any, title: str) -> None:
     axes.axhline(0, color="0.6", linewidth=0.6, zorder=0)
-    axes.set_title(title, fontsize=SMALL_FONT_SIZE + 1)
+    axes.set_title(spell(title), fontsize=SMALL_FONT_SIZE + 1)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
     axes.yaxis.get_offset_text().set_fontsize(SMALL_FONT_SIZE)
     trim_axes(axes)

@@ -22,6 +22,7 @@ from bids_group.outputs.figures.canvas import (
     UNSIGNED_COLOURS,
     add_bar,
     read_values,
+    spell,
 )
 
 Floats = NDArray[np.float64]
@@ -277,7 +278,7 @@ class Page:
     ) -> None:
         """Write a text below a place."""
         place = (left / self._width, 1 - top / self._height)
-        self._figure.text(*place, text, fontsize=size, ha=align, va="top", **style)
+        self._figure.text(*place, spell(text), fontsize=size, ha=align, va="top", **style)
 
     def finish(self) -> Any:
         """Put the pixels behind the texts, and return the figure."""
