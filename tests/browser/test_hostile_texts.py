@@ -4,7 +4,6 @@ import json
 import re
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 
 from bids_group.cli import main
