@@ -117,7 +117,7 @@ def _check_preamble(path: Path) -> None:
             raise ValueError(f"its header says that the values begin at byte {offset:g}")
         content = head + file.read(max(0, int(offset) - len(head)))
     content = content[kind.sizeof_hdr : max(0, int(offset))]
-    if content[:1] not in (b"", b"\\0"):
+    if content[:1] not in (b"", b"\0"):
         _check_extensions(content[EXTENSION_FLAGS:], np.dtype(np.int32).newbyteorder(header.endianness))
 
 
