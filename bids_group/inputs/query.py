@@ -6,6 +6,7 @@ never by their order. Rows that are not analysed are kept apart with the reason.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +85,7 @@ def find_maps(
         If nothing is left.
     DataError
         If one listed value among others matches nothing, or a map's name and folder disagree on the subject or the
-        session, or it has neither a contrast nor a desc.
+        session, or it has neither a contrast nor a desc, or one entity twice.
     """
     datasets = tuple(datasets)
     suffixes = selection.entities.get("suffix", EFFECT_SUFFIXES)
@@ -101,6 +102,7 @@ def find_maps(
     effects = effects.assign(source=source, contrast=contrast)
     rows, excluded = split_by_criteria(effects, list_criteria(selection))
     _check_contrasts_in_names(rows)
+    _check_entities_once(rows)
     used = {source.variance.uri for source in rows["source"] if source.variance is not None}
     return InputTable(sort_rows(rows), sort_rows(excluded[~excluded["uri"].isin(used)]))
 
@@ -300,6 +302,15 @@ def _check_contrasts_in_names(rows: pd.DataFrame) -> None:
         raise DataError(
             f"{path}: the name has neither a contrast nor a desc entity, so its contrast is not known; rename it"
         )
+
+
+def _check_entities_once(rows: pd.DataFrame) -> None:
+    """Refuse names that give one entity twice: which of the labels is meant cannot be known."""
+    for path in rows["path"]:
+        counts = Counter(short for short, _ in _NAME_PART.findall(Path(path).name) if short in _LONG_NAMES)
+        short, count = counts.most_common(1)[0]
+        if count > 1:
+            raise DataError(f"{path}: the name has the entity {short} more than once; rename it")
 
 
 def sort_rows(table: pd.DataFrame) -> pd.DataFrame:

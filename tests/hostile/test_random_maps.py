@@ -45,7 +45,10 @@ def draw_file(draw):
         limits = np.iinfo(kind)
         raw = rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
     raw = raw.astype(f"{order}{kind}")
-    slope, intercept = draw(st.sampled_from([0.0, 1.0, np.nan, 0.5, -3.25, 1e-4])), draw(st.sampled_from([0.0, 7.5, -1.0]))
+    slope, intercept = (
+        draw(st.sampled_from([0.0, 1.0, np.nan, 0.5, -3.25, 1e-4])),
+        draw(st.sampled_from([0.0, 7.5, -1.0])),
+    )
     affine = np.diag([*draw(st.tuples(*[st.sampled_from([-4.0, 0.7, 2.0])] * 3)), 1.0])
     affine[:3, 3] = draw(st.tuples(NUMBERS, NUMBERS, NUMBERS))
     affine[0, 1] = draw(st.sampled_from([0.0, 0.3]))
