@@ -153,13 +153,16 @@ def _read_journal(path: Path) -> tuple[list[str], list[str]]:
         moved, reason = None, str(error)
     else:
         reason = f"{path}: not a list of files"
-    names = [moved.get(key) for key in ("Added", "Replaced")] if isinstance(moved, dict) else [None]
-    if not all(isinstance(one, list) and all(map(_is_name_inside, one)) for one in names):
+    lists = (moved.get("Added"), moved.get("Replaced")) if isinstance(moved, dict) else (None, None)
+    added, replaced = (
+        [name for name in one if _is_name_inside(name)] if isinstance(one, list) else [] for one in lists
+    )
+    if [added, replaced] != list(lists):
         raise OutputError(
             f"{reason}; so what a killed run was moving cannot be put back: earlier results may stand in "
             f"{path.parent / _RETIRED}; take from there what you need, then remove {path.parent}, and run again"
         )
-    return names[0], names[1]
+    return added, replaced
 
 
 def _is_name_inside(name: object) -> bool:

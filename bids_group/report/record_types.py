@@ -1,7 +1,7 @@
 """Records that were read from files hold what they say they do: fields are held against their types."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Hashable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -11,15 +11,16 @@ class Checked:
     """A dataclass whose fields are of their types; else making one is a `TypeError` that names the field."""
 
     def __post_init__(self) -> None:
+        assert is_dataclass(self)
         hints = _read_hints(type(self))
-        for field in fields(self):  # type: ignore[arg-type]
+        for field in fields(self):
             value = getattr(self, field.name)
             if not has_type(value, hints[field.name]):
                 raise TypeError(f"{field.name} is {value!r:.60}")
 
 
 @cache
-def _read_hints(kind: type) -> dict[str, Any]:
+def _read_hints(kind: Hashable) -> dict[str, Any]:
     return get_type_hints(kind)
 
 

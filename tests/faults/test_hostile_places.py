@@ -18,6 +18,7 @@ from tests.faults.runs import PROJECT, TIMES, make_spec, write_study
 from tests.faults.test_killed_runs import list_all
 
 NOBODY = 65534
+MAP = studies.name_map("02", "A")
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems and becomes another user")
 
 
@@ -32,6 +33,18 @@ def mount(folder, *arguments):
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def study_that_others_may_read():
+    """Write a study, its spec, and a folder that belongs to nobody, where other users can come to."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the folders of the other tests are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        study = write_study(folder / "study")
+        (folder / "his").mkdir()
+        os.chown(folder / "his", NOBODY, NOBODY)
+        yield folder, study, study.write_spec(make_spec())
 
 
 def refuse(ended, code, *words):
@@ -86,13 +99,7 @@ def test_read_only_file_system_ends_with_73(runner, tmp_path, stands):
 
 @only_root
 def test_user_without_permission_ends_with_73_and_one_with_a_folder_of_his_own_needs_no_other(runner):
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the folders of the other tests are closed to others
-        folder = Path(name)
-        folder.chmod(0o755)
-        study = write_study(folder / "study")
-        spec = study.write_spec(make_spec())
-        (folder / "his").mkdir()
-        os.chown(folder / "his", NOBODY, NOBODY)
+    with study_that_others_may_read() as (folder, study, spec):
         before = list_all(folder)
         refused = runner.run(folder / "out", bids=study.bids, spec=spec, user=NOBODY)
         refuse(refused, 73, str(folder / "out"), "Permission denied")
@@ -100,6 +107,25 @@ def test_user_without_permission_ends_with_73_and_one_with_a_folder_of_his_own_n
         ended = runner.run(folder / "his" / "out", bids=study.bids, spec=spec, user=NOBODY, unset=["HOME"])
         assert ended.code == 0, ended.err
         assert {Path(name).parts[0] for name in list_all(folder) - before} == {"his"}
+
+
+@only_root
+@pytest.mark.parametrize(
+    "closed",
+    [
+        *("spec.json", "bids/dataset_description.json", "bids/participants.tsv"),
+        *("bids", "bids/derivatives", "bids/derivatives/firstlevel", "bids/derivatives/firstlevel/sub-02"),
+        *("bids/derivatives/firstlevel/dataset_description.json", f"bids/derivatives/firstlevel/{MAP}"),
+    ],
+)
+def test_input_that_may_not_be_read_is_named_and_nothing_is_left(runner, closed):
+    with study_that_others_may_read() as (folder, study, spec):
+        before = list_all(folder)
+        (study.root / closed).chmod(0)
+        ended = runner.run(folder / "his" / "out", bids=study.bids, spec=spec, user=NOBODY, unset=["HOME"])
+        (study.root / closed).chmod(0o755)
+        refuse(ended, 74, str(study.root / closed), "Permission denied")
+        assert list_all(folder) == before
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2])

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib.image
@@ -36,6 +37,9 @@ def make_statistic():
 def keep(statistic, threshold):
     values = statistic.get_fdata()
     return Nifti1Image(np.where(np.abs(values) > threshold, values, 0).astype(np.float32), statistic.affine)
+
+
+FORMULA = "$\\frac{a$"  # half of one, which matplotlib would not draw
 
 
 def make_cells(n_groups, n_conditions):
@@ -95,6 +99,8 @@ def draw_plots():
         "cells of groups": figures.draw_cells(make_cells(3, 1)),
         "cells of groups and conditions": figures.draw_cells(make_cells(2, 3)),
         "slopes": figures.draw_slopes([make_slope()] * 2, name="age"),
+        "faulty formulas": figures.draw_cells([replace(make_cells(2, 2)[0], title=FORMULA, groups=(FORMULA, "b"), conditions=(FORMULA, "d"))]),
+        "a slope of a faulty formula": figures.draw_slopes([replace(make_slope(), title=FORMULA)], name=FORMULA),
     }  # fmt: skip
 
 
