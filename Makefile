@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test coverage test-browser test-container test-cluster test-slow lint format bench oracles \
-	validate lock clean
+.PHONY: help env dev-env demo test coverage test-browser test-container test-cluster test-slow fuzz lint format bench \
+	oracles validate lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,14 @@ test-cluster: $(VENV)/.cluster  ## Test Dask and a real Slurm of two nodes (Debi
 $(VENV)/.cluster: requirements-cluster.lock $(VENV)/.dev
 	$(call install,requirements-cluster.lock)
 	@touch $@
+
+# Processor seconds for each reader of files, and examples of each law.
+FUZZ_SECONDS ?= 60
+FUZZ_EXAMPLES ?= 500
+
+fuzz: dev-env  ## Hand thousands of unsound files to every reader, and random specs, datasets, designs and maps; minutes
+	@$(PY) -m tests.hostile.fuzz --seconds $(FUZZ_SECONDS)
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest tests/hostile/test_random_*.py
 
 lint: dev-env  ## ruff, mypy, hadolint
 	@$(VENV)/bin/ruff check .

@@ -33,6 +33,7 @@ def write_tsv(table: pd.DataFrame) -> bytes:
     table = table.copy()
     for name in mixed:
         table[name] = pd.Series([_format_value(value) for value in table[name]], table.index, dtype=object)
+    table.columns = pd.Index([_format_value(name) for name in table], dtype=object)
     text: str = table.to_csv(
         sep="\t",
         index=False,

@@ -216,15 +216,15 @@ def test_a_damaged_file_of_the_results_is_named_by_the_report(copied, pattern, c
         build_report(copied, MODEL)
 
 
-CELLS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=6)
+CELLS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6)
 
 
 @examples(80)
-@given(st.lists(st.tuples(CELLS, CELLS), max_size=4))
-def test_the_report_shows_the_cells_that_were_written(tmp_path_factory, cells):
+@given(st.tuples(CELLS, CELLS), st.lists(st.tuples(CELLS, CELLS), max_size=4))
+def test_the_report_shows_the_cells_that_were_written_with_single_blanks(tmp_path_factory, header, cells):
     folder = tmp_path_factory.mktemp("table")
-    content = write_tsv(pd.DataFrame(cells, columns=["name", '"quoted']))
-    (folder / "table.tsv").write_bytes(content)
+    columns = [header[0], f"{header[1]} 2"]
+    (folder / "table.tsv").write_bytes(write_tsv(pd.DataFrame(cells, columns=columns)))
     table = Folder(folder, "").read_table("table.tsv")
-    assert table.columns == ("name", '"quoted')
+    assert table.columns == tuple(" ".join(name.split()) for name in columns)
     assert table.rows == tuple(tuple(" ".join(cell.split()) for cell in row) for row in cells)
