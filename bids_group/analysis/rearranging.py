@@ -4,6 +4,7 @@ Decided from the design and the entities of the maps alone, before a map is read
 """
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -136,7 +137,7 @@ def describe_schemes(plan: NodePlan, model: ModelPlan) -> list[str]:
 
 def _count(number: int) -> str:
     """Write a number, a very large one by its power of ten."""
-    return f"{number:,}" if number < LARGEST_WRITTEN else f"some 10^{len(str(number)) - 1}"
+    return f"{number:,}" if number < LARGEST_WRITTEN else f"some 10^{Decimal(number).adjusted()}"
 
 
 def check_permutations(plan: NodePlan, model: ModelPlan) -> list[str]:

@@ -1,5 +1,6 @@
 """What a permutation test did, in the words and numbers of its sidecars."""
 
+from decimal import Decimal
 from typing import Any
 
 from bids_group.outputs.results import InferenceResult
@@ -16,6 +17,7 @@ LEVEL_WORDS = {
 }
 TFCE_DEFINITION = "exact integral from 0, extents in voxels; of F the TFCE of its square root"
 MASS_DEFINITION = "sum over the cluster of |statistic| minus the cluster-forming threshold"
+LARGEST_INTEGER = 2**63 - 1
 METHOD = "the tested part of the design, its residuals from the nuisance, is rearranged (Smith; Dekker)"
 
 
@@ -35,7 +37,7 @@ def describe_permutation(entry: InferenceResult) -> dict[str, Any]:
         "Rearrangement": rearranging.words,
         "Method": METHOD,
         "Permutations": facts.n,
-        "DistinctRearrangements": facts.n_distinct if facts.n_distinct < 2**63 else f"{facts.n_distinct:.3e}",
+        "DistinctRearrangements": write_count(facts.n_distinct),
         "Exhaustive": facts.exact,
         "ExactTest": facts.exact and rearranging.leaves_nuisance,
         "SmallestPossibleP": facts.smallest_p,
@@ -43,6 +45,17 @@ def describe_permutation(entry: InferenceResult) -> dict[str, Any]:
         **_describe_level(entry, facts),
         **({} if entry.conjoined else _describe_tail(facts)),  # each contrast has its own
     }
+
+
+def write_count(number: int) -> int | str:
+    """Return a number that JSON readers can hold, a larger one as a text: of 2000 subjects there are 2^2000 sign flips.
+
+    Examples
+    --------
+    >>> write_count(120), write_count(2**2000)
+    (120, '1.148e+602')
+    """
+    return number if number <= LARGEST_INTEGER else f"{Decimal(number):.3e}"  # floats end at 1.8e308
 
 
 def _describe_level(entry: InferenceResult, facts: PermutationFacts) -> dict[str, Any]:

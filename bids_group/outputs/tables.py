@@ -24,6 +24,7 @@ RESULT_COLUMNS = (
     *("peak_value", "peak_x", "peak_y", "peak_z", "n_permutations", "exact", "threshold_z", "threshold_unit"),
     *("cluster_threshold", "cluster_extent", "dof_effect", "dof", "epsilon", "n_voxels_tested"),
 )
+WEIGHTED = ("contrast", "name", "test", "row")  # what contrasts.tsv says of weights besides themselves
 
 
 def write_tsv(table: pd.DataFrame) -> bytes:
@@ -100,14 +101,14 @@ def list_contrast_weights(contrasts: list[Contrast], columns: list[str]) -> pd.D
     Returns
     -------
     DataFrame
-        Columns: contrast (label), name, test, row (from 0), then the design's columns.
+        Columns: contrast (label), name, test, row (from 0), then the design's columns; "weight of test" where a column
+        of the design is called as one of the others.
     """
     lines = [
-        {"contrast": one.label, "name": one.name, "test": one.test, "row": i, **dict(zip(columns, row, strict=True))}
-        for one in contrasts
-        for i, row in enumerate(one.weights)
+        (one.label, one.name, one.test, i, *row.tolist()) for one in contrasts for i, row in enumerate(one.weights)
     ]
-    return pd.DataFrame(lines, columns=["contrast", "name", "test", "row", *columns])
+    named = [f"weight of {name}" if name in WEIGHTED else name for name in columns]
+    return pd.DataFrame(lines, columns=[*WEIGHTED, *named])
 
 
 def to_millimetres(voxels: NDArray[np.integer], model: ModelResult) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """What is exchanged follows from the design: flips or permutations, of maps or subjects, within or as wholes."""
 
+from math import factorial
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from bids_group.errors import SpecError
 from bids_group.inputs.plan import plan_node
 from bids_group.inputs.query import InputTable
 from bids_group.inputs.spec import parse_spec
+from bids_group.outputs.permutation_sidecars import write_count
 from tests.builders import make_participants, make_rows, make_spec
 
 SUBJECTS = tuple(f"{i:02d}" for i in range(1, 9))
@@ -158,3 +161,23 @@ def test_a_height_too_low_for_random_field_theory_is_refused_before_the_maps_are
     assert caught.value.path.endswith("Inference[0].ClusterThreshold")
     settings["Inference"][0]["ClusterThreshold"] = {"t": lowest + 1e-4}
     assert check_permutations(*plan([1], contrast_of("mean", **{"1": 1}), **settings)) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (2**63 - 1, 2**63 - 1),
+        (2**63, "9.223e+18"),
+        (2**2000, "1.148e+602"),  # beyond floats
+        (factorial(2000), "3.316e+5735"),  # beyond the digits that Python writes of an integer
+    ],
+    ids=["fits", "does not fit", "no float", "no text"],
+)
+def test_any_number_of_rearrangements_can_be_written(number, written):
+    assert write_count(number) == written
+
+
+@pytest.mark.parametrize(("n_subjects", "told"), [(2000, "10^602"), (15_000, "10^4515")])
+def test_sign_flips_of_thousands_of_subjects_are_counted(n_subjects, told):
+    found, model = plan([1], contrast_of("mean", **{"1": 1}), subjects=[f"{i:05d}" for i in range(n_subjects)])
+    assert describe_schemes(found, model) == [f"mean: 500 of some {told} sign flips of subjects"]

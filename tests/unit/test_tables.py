@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bids_group.inputs.contrasts import Contrast
 from bids_group.inputs.map_sources import CombinedMap, MapFile
-from bids_group.outputs.tables import list_inputs, write_tsv
+from bids_group.outputs.tables import list_contrast_weights, list_inputs, write_tsv
 
 
 def test_tables_have_tabs_a_header_and_na_for_what_is_missing():
@@ -68,3 +69,13 @@ def test_each_file_of_a_combined_map_has_a_line_with_its_own_entities_and_weight
 def test_cells_have_no_quotes_of_their_own_and_cannot_break_the_table():
     table = pd.DataFrame({"reason": ['Filter: group == "p"', "a\tb\nc"], "n": [1, 2]})
     assert write_tsv(table) == b'reason\tn\nFilter: group == "p"\t1\na b c\t2\n'
+
+
+def test_weights_of_columns_that_are_called_as_columns_of_the_table_stand_beside_them():
+    names = ["contrast", "name", "test", "row", "age"]
+    contrast = Contrast("older: more", "olderMore", "F", np.arange(10.0).reshape(2, 5))
+    header, *lines = [
+        line.split("\t") for line in write_tsv(list_contrast_weights([contrast], names)).decode().splitlines()
+    ]
+    assert header == [*names[:4], *(f"weight of {name}" for name in names[:4]), "age"]
+    assert lines == [["olderMore", "older: more", "F", str(i), *(str(5 * i + j) for j in range(5))] for i in range(2)]
