@@ -116,8 +116,11 @@ def _check_preamble(path: Path) -> None:
         if not offset <= LONGEST_PREAMBLE:
             raise ValueError(f"its header says that the values begin at byte {offset:g}")
         content = head + file.read(max(0, int(offset) - len(head)))
+    has_extensions = content[kind.sizeof_hdr : kind.sizeof_hdr + 1] not in (b"", b"\0")
     content = content[kind.sizeof_hdr : max(0, int(offset))]
-    if content[:1] not in (b"", b"\0"):
+    if has_extensions:
+        if len(content) < EXTENSION_FLAGS:  # nibabel would take all that follows for extensions
+            raise ValueError(f"its header has extensions, but says that the values begin at byte {offset:g}")
         _check_extensions(content[EXTENSION_FLAGS:], np.dtype(np.int32).newbyteorder(header.endianness))
 
 

@@ -153,6 +153,13 @@ def test_an_absurd_extension_is_refused_and_not_made_room_for(study, end, length
     assert changed.name in end(65)
 
 
+@pytest.mark.parametrize("offset", [0, 5, 348, 351])
+def test_extensions_where_the_values_should_begin_are_refused_and_not_made_room_for(study, end, offset):
+    path = change_map(study, (OFFSET, "f", (offset,)), (348, "4B2i", (1, 0, 0, 0, 2**31 - 1, 6)))
+    assert "has extensions" in end(65)
+    assert path.name in end(65)
+
+
 def test_a_map_with_a_long_extension_is_read(tmp_path):
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     image = nib.Nifti1Image(values, np.eye(4))
