@@ -26,7 +26,7 @@ from tests.hostile.amounts import examples
 from tests.hostile.fuzz import try_numbers
 from tests.hostile.readers import MODEL, READERS, write_results
 
-N_FILES = 25
+N_FILES = 15
 OF_RESULTS = [reader for reader in READERS if reader.write is write_results]
 RECORD = f"logs/model-{MODEL}_provenance.json"
 

@@ -86,7 +86,7 @@ def find(root):
     return find_maps(find_datasets(root, (), root / "out").datasets, Selection({})).rows
 
 
-@examples(12)
+@examples(6)
 @given(draw_dataset())
 def test_exactly_the_maps_that_stand_there_are_found_with_their_own_labels(tmp_path_factory, drawn):
     root = tmp_path_factory.mktemp("tree")
@@ -99,7 +99,7 @@ def test_exactly_the_maps_that_stand_there_are_found_with_their_own_labels(tmp_p
     assert found == {str(folder / name): labels for name, labels in drawn.maps.items()}
 
 
-@examples(8)
+@examples(5)
 @given(draw_dataset(), st.data())
 def test_a_name_that_says_two_things_is_refused_and_named(tmp_path_factory, drawn, data):
     root = tmp_path_factory.mktemp("tree")

@@ -84,7 +84,7 @@ def read_or_refuse(path, content):
     return None
 
 
-@examples(60)
+@examples(40)
 @given(grow_spec())
 def test_a_spec_of_known_keys_is_planned_or_refused(tmp_path_factory, document):
     plans = read_or_refuse(tmp_path_factory.mktemp("spec") / "smdl.json", json.dumps(document).encode())
@@ -93,7 +93,7 @@ def test_a_spec_of_known_keys_is_planned_or_refused(tmp_path_factory, document):
         assert all(model.dof >= 1 for model in node.models)
 
 
-@examples(150)
+@examples(100)
 @given(grow_spec(), st.sampled_from([mutate_document, mutate_document, mutate_text]), st.integers(0, 2**32))
 def test_a_broken_spec_is_planned_or_refused(tmp_path_factory, document, mutation, seed):
     content = mutation(json.dumps(document).encode(), Random(seed))
