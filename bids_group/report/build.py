@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bids_group.errors import DataError
 from bids_group.outputs import naming
 from bids_group.report import wording
-from bids_group.report.collect import INCLUDED, INCLUDED_COLUMN, collect_run
+from bids_group.report.collect import INCLUDED, INCLUDED_COLUMN, PEAK_COLUMN, collect_run
 from bids_group.report.folder import Table
 from bids_group.report.methods import write_methods
 from bids_group.report.overlaps import (
@@ -25,7 +25,6 @@ from bids_group.report.region_wording import describe_regions_found, excerpt_reg
 from bids_group.report.viewer import pack_viewers
 
 MOST_CLUSTERS = 20  # of each sign
-PEAK_COLUMN = "peak_value"
 WORDING_VERBS = ("format_", "describe_", "name_", "is_")
 MOST_DEPENDENT_COLUMNS = 12
 SIGNED_TESTS = ("t", "z")

@@ -23,6 +23,8 @@ from bids_group.report.sources import read_sources
 
 HEAVY_FIGURE = "clusters"  # stands in the page once for a contrast; the files hold those of the other corrections
 FIGURE_COLUMN = "figure"  # of comparisons.tsv
+COMPARISON_COLUMNS = ("comparison", "contrast", "correction", "other_correction")
+PEAK_COLUMN = "peak_value"  # of tables of clusters
 INCLUDED_COLUMN = "included"  # of inputs.tsv
 INCLUDED = "yes"  # what stands there for a map that was analysed
 
@@ -79,7 +81,8 @@ def _collect_node(output_dir: Path, node: Mapping[str, Any]) -> NodeRecord:
         record = folder.read_json(name)
         with name_missing_key(folder.path(name)):
             models.append(_collect_model(folder, name, record))
-    comparisons = folder.read_table(naming.COMPARISONS) if folder.refer_existing(naming.COMPARISONS) else None
+    compared = folder.refer_existing(naming.COMPARISONS)
+    comparisons = folder.read_table(naming.COMPARISONS, *COMPARISON_COLUMNS) if compared else None
     return NodeRecord(
         name=node["Name"],
         folder=node["Folder"],
@@ -238,6 +241,6 @@ def _collect_inference(folder: Folder, record: Mapping[str, Any], *, is_headline
         peak=None if peak is None else Peak(peak["Value"], tuple(peak["Xyz"]), peak["Labels"]),
         files=folder.refer_all(files),
         figures=folder.read_figures(figures),
-        clusters=folder.read_table(files["clusters"]) if files.get("clusters") else None,
+        clusters=folder.read_table(files["clusters"], PEAK_COLUMN) if files.get("clusters") else None,
         conjoined=tuple(record.get("ConjoinedThresholds", ())),
     )

@@ -101,8 +101,8 @@ class Folder:
             raise DataError(f"{path} holds no object; {REWRITE}")
         return record
 
-    def read_table(self, name: str) -> Table:
-        """Read a table, every cell as text."""
+    def read_table(self, name: str, *columns: str) -> Table:
+        """Read a table, every cell as text, that has some columns at least."""
         path = self.path(name)
         try:
             text = path.read_text(encoding="utf-8")
@@ -110,6 +110,9 @@ class Folder:
             raise DataError(f"{path} is not text ({error}); {REWRITE}") from error
         # Split as it was written: quotes in a cell are part of it.
         header, *rows = [tuple(line.split("\t")) for line in text.removesuffix("\n").split("\n")]
+        lacking = [column for column in columns if column not in header]
+        if lacking:
+            raise DataError(f"{path} has no column {lacking[0]}; {REWRITE}")
         for number, row in enumerate(rows, start=2):
             if len(row) != len(header):
                 raise DataError(f"{path}: line {number} has {len(row)} cells and the header {len(header)}; {REWRITE}")

@@ -159,7 +159,16 @@ def _read_image(path: Path) -> Any:
         raise MissingInputError(
             f"{path} is not there, but the report needs it; run the analysis again to rewrite it"
         ) from error
-    except (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError, np.linalg.LinAlgError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        OverflowError,
+        ImageFileError,
+        HeaderDataError,
+        np.linalg.LinAlgError,
+    ) as error:
         raise DataError(f"{path} is damaged ({error}); run the analysis again to rewrite it") from error
 
 

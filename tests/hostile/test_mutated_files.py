@@ -206,6 +206,8 @@ def test_a_record_whose_values_are_of_other_types_is_refused_and_named(copied, n
         ("*model.json", b"[]"),
         ("results.tsv", b"a\tb\n1\n"),
         ("inputs.tsv", b"a\xff\n"),
+        ("*_clusters.tsv", b"cluster_id\n"),
+        ("comparisons.tsv", b"comparison\n"),
         ("figures/*_design.png", b"\x89PNG\r\n\x1a\n"),
     ],
 )
