@@ -130,6 +130,15 @@ def test_an_image_on_another_grid_is_resampled_as_nilearn_does_and_this_is_said(
     assert "nearest neighbour" in located.sources[0]["Resampling"]
 
 
+def test_an_image_with_a_name_is_one_region_of_all_voxels_other_than_0_and_without_a_value(tmp_path):
+    values = np.zeros(COARSE.shape, dtype=np.float32)
+    values.flat[[5, 70, 901]] = 0.25, -3.0, np.nan
+    path = builders.write_map(tmp_path / "mask.nii.gz", values, affine=COARSE.affine)
+    (region,) = locate_regions(read([{"Image": path.name, "Name": "mine"}]), COARSE, tmp_path).regions
+    assert region.name == "mine"
+    np.testing.assert_array_equal(region.voxels, [5, 70])
+
+
 def test_regions_of_one_name_are_told_apart_by_their_sources_and_one_twice_is_refused(tmp_path):
     spheres = {"Spheres": [{"Name": "Amygdala_L", "Center": [-24, 0, -18]}], "Radius": 9}
     sources = [{"Atlas": "aal", "Regions": ["Amygdala_L"]}, spheres]
