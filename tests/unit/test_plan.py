@@ -171,6 +171,19 @@ def test_a_subject_that_there_is_not_cannot_be_filtered(plan, query):
         plan(make_spec(node=make_filter(query, "subject")), make_rows(SUBJECTS))
 
 
+def test_random_fields_are_refused_of_an_f_of_several_directions_with_an_error_each(plan):
+    rows = make_rows([f"{number:02}" for number in range(1, 13)], ("A", "B", "C"))
+
+    def build(error_term, **entry):
+        settings = {"ErrorTerm": error_term, "Inference": [{"Correction": "rft", **entry}]}
+        return plan(make_spec("anova", settings=settings), rows)
+
+    with pytest.raises(SpecError, match="'omnibus' has partitioned errors of several within-subject directions"):
+        build("partitioned")
+    for accepted in (build("partitioned", Contrasts=["AMinusB"]), build("pooled")):
+        assert [contrast.label for contrast in accepted.models[0].contrasts] == ["omnibus", "AMinusB"]
+
+
 def test_f_alone_has_no_two_one_sided_entries(plan):
     entries = [ENTRY, {**ENTRY, "Tail": "negative", "Name": "Negative"}]
     rows = make_rows(SUBJECTS, ("A", "B", "C"))
