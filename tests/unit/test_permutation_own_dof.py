@@ -402,6 +402,8 @@ def test_thresholds_of_tests_in_z_are_z():
     by_level = {one.permutation.level: one for one in found}
     voxel, fdr = by_level["voxel"], by_level["fdr"]
     assert {one.threshold_unit for one in (voxel, fdr, by_level["uncorrected"])} == {"z"}
+    units = {level: by_level[level].threshold_unit for level in ("cluster-size", "cluster-mass", "tfce")}
+    assert units == {"cluster-size": "voxels", "cluster-mass": "mass", "tfce": "TFCE"}
     z = compute_z(compute_welch_statistic(fit, 0, "t"))
     assert voxel.threshold == voxel.threshold_z < 0
     assert 0 < np.count_nonzero(voxel.survives) < len(z)

@@ -178,6 +178,14 @@ def test_ec_densities_of_many_dof_are_those_of_a_gaussian_field():
     np.testing.assert_allclose(ec_densities_t(z, 1e8), [stats.norm.sf(z), *gaussian * np.exp(-(z**2) / 2)], rtol=1e-5)
 
 
+@pytest.mark.parametrize("compute", [lambda x: ec_densities_t(x, 12.0), lambda x: ec_densities_f(x, 3.0, 40.0)])
+def test_ec_densities_have_the_digits_of_doubles_whatever_holds_the_heights(compute):
+    heights = np.array([0.7, 4.2, 31.0], dtype=np.float32)
+    found = compute(heights)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, compute(heights.astype(np.float64)))
+
+
 @pytest.mark.parametrize("dof", [5.0, 13.5, 200.0])
 def test_f_of_one_dof_exceeds_where_t_does_on_either_side(dof):
     t = np.array([0.3, 1.0, 2.7, 5.0, 40.0])
