@@ -67,6 +67,12 @@ def test_what_is_left_out_has_the_documented_defaults():
     assert (rois.test.permutation.n, rois.test.permutation.seed, rois.test.permutation.levels) == (10000, 0, ("voxel",))
 
 
+@pytest.mark.parametrize("percent", [0, 100])
+def test_the_least_probability_of_a_region_may_be_the_end_of_its_range(percent):
+    (source,) = read([{"Atlas": "harvard_oxford", "Threshold": percent}]).sources
+    assert source.threshold == percent
+
+
 def resample(image):
     """Return an image on the coarse grid as nilearn resamples it, by nearest neighbour."""
     target = nib.Nifti1Image(np.zeros(COARSE.shape, np.uint8), COARSE.affine)
