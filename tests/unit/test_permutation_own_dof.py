@@ -366,6 +366,13 @@ def test_identity_is_the_z_of_the_statistic_that_is_reported():
         np.testing.assert_allclose(prepare(welch).heights, expected, atol=1e-5)
 
 
+def test_means_of_groups_without_variance_are_not_zero_however_different_in_size():
+    test = make_test(GROUPS, np.eye(2), "flips", **{**F, "variance_groups": TWO, "levels": ("voxel",), "n_asked": 20})
+    data = test.data.copy()
+    data[0, :, 0] = GROUPS[:, :2] @ [1.0, 1e-3]
+    assert prepare(replace(test, data=data)).heights[0] > 4
+
+
 def test_permuting_welchs_t_keeps_the_false_positive_rate_where_permuting_t_does_not():
     rng, mask = np.random.default_rng(3), np.ones((400, 1, 1), dtype=bool)
     groups = np.repeat([0, 1], [8, 24])
