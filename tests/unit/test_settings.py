@@ -46,6 +46,7 @@ OTHER_THAN_LEFT_OUT = {
     "SmoothingFWHM": (6, {"smoothing_fwhm": 6.0}),
     "Connectivity": (26, {"connectivity": 26}),
     "Atlases": ([], {"atlases": ()}),
+    "SubjectMaps": ({"desc": "A"}, {"subject_maps": {"desc": ("A",)}}),
 }
 
 
