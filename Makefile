@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test coverage test-browser test-container test-cluster test-slow fuzz lint format bench \
-	oracles validate lock clean
+.PHONY: help env dev-env demo test coverage test-browser test-container test-cluster test-slow lint format bench oracles \
+	validate mutants lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -122,6 +122,13 @@ validate: dev-env  ## Error rates and power on simulated maps, and on real ones 
 	@$(PY) -m validation.nuisance
 	@$(PY) -m validation.tails
 
+mutants: $(VENV)/.mutation  ## Change 300 places of the code, one at a time: do the tests notice? An hour or two, goes on
+	@$(PY) -m validation.mutants
+
+$(VENV)/.mutation: requirements-mutation.lock $(VENV)/.dev
+	$(call install,requirements-mutation.lock)
+	@touch $@
+
 COMPILE = $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
 
@@ -131,6 +138,7 @@ lock: $(VENV)/.made  ## Compile the lock files (add UPGRADE=--upgrade for newer 
 	@$(COMPILE) $(UPGRADE) -c requirements.lock --group dev -o requirements-dev.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group browser -o requirements-browser.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group container -o requirements-container.lock
+	@$(COMPILE) $(UPGRADE) -c requirements.lock -c requirements-dev.lock --group mutation -o requirements-mutation.lock
 	@$(COMPILE) $(UPGRADE) -c requirements.lock --extra cluster -o requirements-cluster.lock pyproject.toml
 	@$(COMPILE) $(UPGRADE) -c requirements.lock -o benchmarks/requirements-peers.lock benchmarks/requirements-peers.in
 

@@ -44,10 +44,11 @@ class Criterion:
 
     def matches(self, column: pd.Series) -> pd.Series:
         """Return which members of a column of text have one of the values."""
-        return _matches(column, self.values)
+        return match_values(column, self.values)
 
 
-def _matches(column: pd.Series, values: tuple[str | None, ...]) -> pd.Series:
+def match_values(column: pd.Series, values: tuple[str | None, ...]) -> pd.Series:
+    """Return which members of a column of text have one of some values; runs are compared as numbers."""
     if column.name == "run":  # a number in BIDS: 1 and 01 are the same run; subjects and sessions are labels
         column = column.map(_strip_zeros, na_action="ignore")
         values = tuple(_strip_zeros(value) if value else value for value in values)
@@ -119,7 +120,7 @@ def _explain_nothing(maps: pd.DataFrame, criteria: list[Criterion]) -> str:
 
 def _check_every_value(maps: pd.DataFrame, selected: pd.DataFrame, criterion: Criterion) -> None:
     for value in criterion.values:
-        if _matches(selected[criterion.column], (value,)).any():
+        if match_values(selected[criterion.column], (value,)).any():
             continue
         there = maps[criterion.column]
         where = (
@@ -127,7 +128,7 @@ def _check_every_value(maps: pd.DataFrame, selected: pd.DataFrame, criterion: Cr
             if value
             else f"{criterion.source}: no {criterion.column}"
         )
-        if _matches(there, (value,)).any():
+        if match_values(there, (value,)).any():
             raise DataError(f"{where}: none of its maps fulfils the other filters; take the value out, or widen them")
         raise DataError(f"{where}: no effect map has it; {suggest(str(value), there.dropna().unique())}")
 

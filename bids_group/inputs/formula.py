@@ -136,7 +136,7 @@ class _Parser:
 
     def _read_number(self, highest: int, what: str) -> str:
         token = self._take()
-        if not token.isdecimal() or len(token) > 3 or not 1 <= int(token) <= highest:
+        if token not in map(str, range(1, highest + 1)):
             raise FormulaError(f"{what} must be a whole number from 1 to {highest}, found {token!r}")
         return token
 

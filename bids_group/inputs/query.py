@@ -16,7 +16,7 @@ import pandas as pd
 from bids_group.entities import ENTITY_SHORT_NAMES, FILE_PARTS, QUERY_KEYS
 from bids_group.errors import DataError, InvalidBidsError, NothingSelectedError
 from bids_group.inputs.datasets import DESCRIPTION, Dataset
-from bids_group.inputs.filters import Criterion, Selection, list_criteria, split_by_criteria
+from bids_group.inputs.filters import Selection, list_criteria, match_values, split_by_criteria
 from bids_group.inputs.folders import check_folders
 from bids_group.inputs.map_sources import MapFile
 from bids_group.inputs.strict import read_json
@@ -157,7 +157,7 @@ def find_mask_files(
     suffixes = entities.get("suffix", ("mask",))
     found = find_images(datasets, suffixes=suffixes, database_dir=database_dir)
     for key, values in entities.items():
-        found = found[Criterion(key, values, "Mask").matches(found[key])]
+        found = found[match_values(found[key], values)]
     has_subject = found["subject"].notna()
     lacking = sorted(set(subjects) - set(found["subject"])) if has_subject.any() else []
     if lacking:

@@ -67,8 +67,8 @@ class ImageRegions:
 
     path: str
     file: str
-    labels: dict[int, str] | None = None
-    name: str | None = None
+    labels: dict[int, str] | None
+    name: str | None
 
 
 @dataclass(frozen=True)

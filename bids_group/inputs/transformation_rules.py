@@ -93,8 +93,7 @@ def raise_to_power(variable: Variable, *, exponent: float) -> Variable:
     DataError
         If a result is no finite number, such as the root of a negative one.
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return _derive(get_numbers(variable) ** exponent, variable)
+    return _derive(get_numbers(variable) ** exponent, variable)
 
 
 def multiply(variables: Sequence[Variable]) -> Variable:

@@ -90,7 +90,7 @@ def trace_projection(model: WeightedFit, basis: Floats) -> Floats:
 
 
 def estimate_tau2(
-    effects: Floats, variances: Floats, basis: Floats, *, method: Heterogeneity = "reml"
+    effects: Floats, variances: Floats, basis: Floats, *, method: Heterogeneity
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Estimate the variance between maps.
 

@@ -135,3 +135,11 @@ def test_command_line_and_leaves_before_parsing_import_nothing_slow():
     for module in ("cli", "", "errors"):
         assert not find_libraries(MODULES[module], at_top_only=True) & FAST, module
         assert find_own_imports(MODULES[module], at_top_only=True) <= {"", "errors", "vocabulary"}, module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_passes_from_room_to_room_cannot_be_changed(module):
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            for mark in (ast.unparse(mark) for mark in node.decorator_list):
+                assert not mark.startswith("dataclass") or "frozen=True" in mark, f"{module}: {node.name}"

@@ -1,5 +1,7 @@
 """Conjunctions: the weakest of several contrasts, against SciPy and against what the conjunction null allows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,6 +9,7 @@ from scipy import stats
 from bids_group.stats.conjunction import conjoin_inferences, conjoin_p, conjoin_statistics
 from bids_group.stats.correct import infer
 from bids_group.stats.glm import Statistic, compute_log_p
+from bids_group.stats.inference import PermutationFacts
 
 SHAPE = (7, 6, 5)
 MASK = np.ones(SHAPE, dtype=bool)
@@ -104,6 +107,20 @@ def test_false_discovery_rate_adjusts_the_largest_p_and_is_stricter_than_the_ove
     assert 0 < joint.survives.sum() < overlap.sum()
     assert not (joint.survives & ~overlap).any()
     assert joint.threshold == np.abs(conjoin_statistics(statistics).value[joint.survives]).min()
+
+
+def test_the_false_discovery_rate_of_permutation_is_that_of_the_largest_uncorrected_p():
+    statistics = draw_statistics(seed=2, shift=3.5)
+    facts = [PermutationFacts("fdr", n, n, False, 1 / n) for n in (500, 1000)]
+    found, of_fdr = conjoin(statistics, correction="fdr")
+    of_permutation = [
+        replace(one, correction="permutation", permutation=own) for one, own in zip(found, facts, strict=True)
+    ]
+    uncorrected = [compute_log_p(one, "two-sided") for one in statistics]
+    joint = conjoin_inferences(conjoin_statistics(statistics), of_permutation, MASK, uncorrected=uncorrected)
+    np.testing.assert_array_equal(joint.logp, of_fdr.logp)
+    np.testing.assert_array_equal(joint.survives, of_fdr.survives)
+    assert (joint.permutation.n, joint.permutation.smallest_p) == (500, 1 / 500)
 
 
 def test_overlapping_lists_would_not_control_the_false_discovery_rate_and_the_conjunction_does():

@@ -14,6 +14,7 @@ from bids_group.stats.partitioned import (
     estimate_sphericity,
     fit_partitioned,
 )
+from bids_group.stats.sphericity import estimate_huynh_feldt
 from tests.oracles_data import (
     DATA,
     DIFFERENCES,
@@ -203,6 +204,11 @@ def test_epsilon_is_1_under_equal_errors_and_1_over_r_when_one_direction_has_the
     fit = fit_cells(cells, directions, np.ones((8, 1)), np.ones((8, 1)))
     for sphericity in ("greenhouse-geisser", "huynh-feldt"):
         np.testing.assert_allclose(estimate_epsilon(fit, sphericity=sphericity), [1.0, 1 / 4], rtol=1e-12)
+
+
+def test_fewer_degrees_of_freedom_than_directions_that_are_all_alike_are_sphericity_to_huynh_and_feldt():
+    # So many voxels that memory which nobody has written is not what was left there by chance.
+    np.testing.assert_array_equal(estimate_huynh_feldt(np.full(200_000, 0.5), 4, 2.0), 1.0)
 
 
 def test_with_one_degree_of_freedom_both_epsilons_are_their_lower_bound():

@@ -25,6 +25,7 @@ from bids_group.stats.permutation.engine import (
 from bids_group.stats.permutation.exchangeability import exchange_freely, exchange_whole, exchange_within
 from bids_group.stats.permutation.kernels import BATCH, TILE
 from bids_group.stats.permutation.rearrange import plan_rearrangements
+from bids_group.stats.permutation.sources import find_rotation
 from tests import permutation_oracle as oracle
 from tests.permutation_designs import (
     ALL_LEVELS,
@@ -332,6 +333,16 @@ def test_a_maximum_may_be_negative():
     )
     null = run(test).null["voxel"]
     np.testing.assert_allclose(null, -null[::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_rows", "n_nuisance", "is_found"), [(20, 2, True), (21, 2, False), (2049, 300, False)])
+def test_coordinates_of_the_data_are_fewer_by_the_nuisance_where_that_saves_a_tenth(n_rows, n_nuisance, is_found):
+    nuisance = np.linalg.qr(np.random.default_rng(0).normal(size=(n_rows, n_nuisance)))[0]
+    basis = find_rotation(nuisance)
+    assert (basis is not None) == is_found
+    if basis is not None:
+        both = np.hstack([nuisance, basis])
+        np.testing.assert_allclose(both.T @ both, np.eye(n_rows), atol=1e-14)
 
 
 def test_ties_of_statistics_near_the_largest_possible_are_counted():

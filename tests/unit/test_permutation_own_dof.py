@@ -366,6 +366,13 @@ def test_identity_is_the_z_of_the_statistic_that_is_reported():
         np.testing.assert_allclose(prepare(welch).heights, expected, atol=1e-5)
 
 
+def test_means_of_groups_without_variance_are_not_zero_however_different_in_size():
+    test = make_test(GROUPS, np.eye(2), "flips", **{**F, "variance_groups": TWO, "levels": ("voxel",), "n_asked": 20})
+    data = test.data.copy()
+    data[0, :, 0] = GROUPS[:, :2] @ [1.0, 1e-3]
+    assert prepare(replace(test, data=data)).heights[0] > 4
+
+
 def test_permuting_welchs_t_keeps_the_false_positive_rate_where_permuting_t_does_not():
     rng, mask = np.random.default_rng(3), np.ones((400, 1, 1), dtype=bool)
     groups = np.repeat([0, 1], [8, 24])
@@ -402,6 +409,8 @@ def test_thresholds_of_tests_in_z_are_z():
     by_level = {one.permutation.level: one for one in found}
     voxel, fdr = by_level["voxel"], by_level["fdr"]
     assert {one.threshold_unit for one in (voxel, fdr, by_level["uncorrected"])} == {"z"}
+    units = {level: by_level[level].threshold_unit for level in ("cluster-size", "cluster-mass", "tfce")}
+    assert units == {"cluster-size": "voxels", "cluster-mass": "mass", "tfce": "TFCE"}
     z = compute_z(compute_welch_statistic(fit, 0, "t"))
     assert voxel.threshold == voxel.threshold_z < 0
     assert 0 < np.count_nonzero(voxel.survives) < len(z)

@@ -8,6 +8,7 @@ from bids_group.errors import DataError, SpecError
 from bids_group.inputs.plan import find_shared_entities, plan_node
 from bids_group.inputs.query import InputTable
 from bids_group.inputs.spec import read_spec
+from bids_group.inputs.variable_tables import ValueTable
 from tests.builders import make_participants, make_rows, make_spec, write_spec
 
 SUBJECTS = ("01", "02", "03", "04", "05")
@@ -17,9 +18,9 @@ ENTRY = {"Correction": "fdr", "Tail": "positive"}
 
 @pytest.fixture
 def plan(tmp_path):
-    def build(document, rows, participants=PARTICIPANTS):
+    def build(document, rows, participants=PARTICIPANTS, tables=()):
         node = read_spec(write_spec(tmp_path / "smdl.json", document)).nodes[0]
-        return plan_node(node, InputTable(rows, rows[:0].assign(reason="")), participants)
+        return plan_node(node, InputTable(rows, rows[:0].assign(reason="")), participants, tables)
 
     return build
 
@@ -169,6 +170,31 @@ def test_a_formula_never_loses_a_factor_without_a_word(plan):
 def test_a_subject_that_there_is_not_cannot_be_filtered(plan, query):
     with pytest.raises(SpecError, match="'subject' has no level"):
         plan(make_spec(node=make_filter(query, "subject")), make_rows(SUBJECTS))
+
+
+def test_conditions_told_apart_by_a_table_of_sessions_are_cells_of_repeated_measures(plan):
+    rows = pd.concat([make_rows(SUBJECTS, session=session) for session in ("pre", "post")], ignore_index=True)
+    doses = {(subject, session): dose for subject in SUBJECTS for session, dose in (("pre", "none"), ("post", "full"))}
+    values = pd.DataFrame({"dose": doses.values()}, index=pd.MultiIndex.from_tuples(doses), dtype=object)
+    contrast = {"Name": "effect", "Test": "t", "ConditionList": ["dose[full]", "dose[none]"], "Weights": [1, -1]}
+    document = make_spec(model={"X": ["dose", "subject"]}, node={"GroupBy": [], "Contrasts": [contrast]})
+    document["Nodes"][0].pop("DummyContrasts")
+    (model,) = plan(document, rows, tables=[ValueTable("sessions.tsv", values, ("dose",))]).models
+    assert (model.error_term, model.dof) == ("partitioned", 4)
+    np.testing.assert_allclose(np.abs(model.partition.contrasts[0].within), np.full((2, 1), np.sqrt(0.5)))
+
+
+def test_random_fields_are_refused_of_an_f_of_several_directions_with_an_error_each(plan):
+    rows = make_rows([f"{number:02}" for number in range(1, 13)], ("A", "B", "C"))
+
+    def build(error_term, **entry):
+        settings = {"ErrorTerm": error_term, "Inference": [{"Correction": "rft", **entry}]}
+        return plan(make_spec("anova", settings=settings), rows)
+
+    with pytest.raises(SpecError, match="'omnibus' has partitioned errors of several within-subject directions"):
+        build("partitioned")
+    for accepted in (build("partitioned", Contrasts=["AMinusB"]), build("pooled")):
+        assert [contrast.label for contrast in accepted.models[0].contrasts] == ["omnibus", "AMinusB"]
 
 
 def test_f_alone_has_no_two_one_sided_entries(plan):

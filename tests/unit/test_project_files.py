@@ -118,7 +118,7 @@ def test_every_page_of_the_documentation_can_be_reached_from_its_index():
 
 
 def test_what_runs_what_tests_and_what_installs_have_a_lock_each():
-    locks = ("browser", "cluster", "container", "dev", "uv")
+    locks = ("browser", "cluster", "container", "dev", "mutation", "uv")
     kinds = (*(f"requirements-{name}" for name in locks), "requirements")
     assert [lock.name for lock in LOCKS] == [f"{kind}.lock" for kind in kinds]
 

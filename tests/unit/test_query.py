@@ -62,6 +62,15 @@ def test_variances_and_z_maps_are_never_taken_for_effects(tmp_path):
     assert "stat-variance" in only
 
 
+def test_an_effect_has_the_variance_beside_it_and_what_is_no_effect_has_none(tmp_path):
+    names = {stat: f"sub-01/sub-01_contrast-A_stat-{stat}_statmap.nii.gz" for stat in ("effect", "variance", "z")}
+    folder = write(tmp_path, *names.values())
+    (source,) = find(folder, with_variances=True).rows["source"]
+    assert (source.path, source.variance.path) == (folder / names["effect"], folder / names["variance"])
+    (source,) = find(folder, entities={"stat": ("z",)}, with_variances=True).rows["source"]
+    assert (source.path, source.variance) == (folder / names["z"], None)
+
+
 @settings(max_examples=5, deadline=None)
 @given(st.permutations([(s, c) for s in ("10", "2", "01") for c in ("B", "A")]))
 def test_rows_are_ordered_by_entities_whatever_the_order_of_creation(tmp_path_factory, order):

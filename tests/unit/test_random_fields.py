@@ -10,6 +10,7 @@ from scipy import fft, ndimage, stats
 
 from bids_group.column_space import decompose
 from bids_group.stats.clusters import label_clusters
+from bids_group.stats.correct import find_cluster_threshold, infer
 from bids_group.stats.distributions import log_sf_t
 from bids_group.stats.euler_characteristics import Field, ec_densities_f, ec_densities_t, expected_ec
 from bids_group.stats.glm import Statistic, compute_t, fit_glm
@@ -177,6 +178,14 @@ def test_ec_densities_of_many_dof_are_those_of_a_gaussian_field():
     np.testing.assert_allclose(ec_densities_t(z, 1e8), [stats.norm.sf(z), *gaussian * np.exp(-(z**2) / 2)], rtol=1e-5)
 
 
+@pytest.mark.parametrize("compute", [lambda x: ec_densities_t(x, 12.0), lambda x: ec_densities_f(x, 3.0, 40.0)])
+def test_ec_densities_have_the_digits_of_doubles_whatever_holds_the_heights(compute):
+    heights = np.array([0.7, 4.2, 31.0], dtype=np.float32)
+    found = compute(heights)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, compute(heights.astype(np.float64)))
+
+
 @pytest.mark.parametrize("dof", [5.0, 13.5, 200.0])
 def test_f_of_one_dof_exceeds_where_t_does_on_either_side(dof):
     t = np.array([0.3, 1.0, 2.7, 5.0, 40.0])
@@ -296,6 +305,19 @@ def test_cluster_p_of_no_extent_is_the_probability_of_any_cluster():
 
 
 # Refusals
+
+
+@pytest.mark.parametrize(("tail", "extents"), [("positive", [216]), ("negative", [27]), ("two-sided", [216, 27])])
+def test_survivors_have_the_extent_of_the_cluster_of_their_own_sign_that_they_are_in(tail, extents):
+    values = np.zeros((20, 20, 20))
+    values[2:8, 2:8, 2:8], values[3:7, 3:7, 3:7], values[12:15, 12:15, 12:15] = 4.2, 8.0, -9.0
+    t = Statistic("t", values.ravel(), None, None, 1.0, 40.0)
+    smoothness = make_smoothness(shape=values.shape)
+    found = infer(t, np.ones(values.shape, bool), correction="rft", alpha=0.05, tail=tail, smoothness=smoothness)
+    np.testing.assert_array_equal(found.clusters.n_voxels, [{216: 64, 27: 27}[extent] for extent in extents])
+    threshold = find_cluster_threshold(t, ("p", 0.001), tail)
+    log_p = log_p_extents(np.array(extents), threshold, t, smoothness, tail)
+    np.testing.assert_allclose(found.extent_p, np.exp(log_p), rtol=1e-12)
 
 
 def test_cluster_forming_p_above_0_001_is_refused_in_the_tail_it_belongs_to():

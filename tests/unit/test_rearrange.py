@@ -299,6 +299,18 @@ def test_random_permutations_are_uniform(name):
     assert stats.chisquare(counts).pvalue > UNLIKELY
 
 
+def test_blocks_of_different_sizes_are_permuted_independently():
+    blocks, n_distinct = make_blocks([-1] * 9, [1, 1, 2, 2, 2, 3, 3, 3, 3]), 2 * 6 * 24
+    exchangeability = Exchangeability("permutations", blocks)
+    draws = [
+        plan(np.arange(1.0, 10.0), exchangeability, n_asked=n_distinct - 1, seed=seed).draw(1, n_distinct - 1)[0]
+        for seed in range(70)
+    ]
+    _, counts = np.unique(np.concatenate(draws), axis=0, return_counts=True)
+    assert len(counts) == n_distinct
+    assert stats.chisquare(counts).pvalue > UNLIKELY
+
+
 def test_random_flips_are_uniform():
     _, signs = plan(np.ones(16), exchange_freely(16, "flips"), n_asked=16_001, seed=4).draw(1, 16_001)
     _, counts = np.unique(signs[:, 5:9], axis=0, return_counts=True)

@@ -67,6 +67,12 @@ def test_what_is_left_out_has_the_documented_defaults():
     assert (rois.test.permutation.n, rois.test.permutation.seed, rois.test.permutation.levels) == (10000, 0, ("voxel",))
 
 
+@pytest.mark.parametrize("percent", [0, 100])
+def test_the_least_probability_of_a_region_may_be_the_end_of_its_range(percent):
+    (source,) = read([{"Atlas": "harvard_oxford", "Threshold": percent}]).sources
+    assert source.threshold == percent
+
+
 def resample(image):
     """Return an image on the coarse grid as nilearn resamples it, by nearest neighbour."""
     target = nib.Nifti1Image(np.zeros(COARSE.shape, np.uint8), COARSE.affine)
@@ -128,6 +134,15 @@ def test_an_image_on_another_grid_is_resampled_as_nilearn_does_and_this_is_said(
     for label, region in enumerate(located.regions, start=1):
         np.testing.assert_array_equal(region.voxels, np.flatnonzero(expected == label))
     assert "nearest neighbour" in located.sources[0]["Resampling"]
+
+
+def test_an_image_with_a_name_is_one_region_of_all_voxels_other_than_0_and_without_a_value(tmp_path):
+    values = np.zeros(COARSE.shape, dtype=np.float32)
+    values.flat[[5, 70, 901]] = 0.25, -3.0, np.nan
+    path = builders.write_map(tmp_path / "mask.nii.gz", values, affine=COARSE.affine)
+    (region,) = locate_regions(read([{"Image": path.name, "Name": "mine"}]), COARSE, tmp_path).regions
+    assert region.name == "mine"
+    np.testing.assert_array_equal(region.voxels, [5, 70])
 
 
 def test_regions_of_one_name_are_told_apart_by_their_sources_and_one_twice_is_refused(tmp_path):

@@ -1,10 +1,12 @@
 """The app's own settings: documented defaults, and refusal of what this version cannot do."""
 
+from dataclasses import asdict
+
 import pytest
 
 from bids_group.errors import SpecError
 from bids_group.inputs.inference_spec import PermutationSpec
-from bids_group.inputs.settings import read_settings
+from bids_group.inputs.settings import KEYS, read_settings
 from bids_group.inputs.strict import Place
 
 PATH = "Nodes[0].Model.Software.bids_group"
@@ -29,6 +31,43 @@ def test_what_is_left_out_has_the_documented_defaults():
     test = settings.inference[-1].permutation
     assert test == PermutationSpec(10000, ("voxel", "cluster-size", "cluster-mass", "tfce"), 0, 0.5, 2.0, False)
     assert settings.inference[-1].cluster_forming == ("p", 0.001)
+
+
+# Of each key a value other than what it is taken for where it is left out, and the settings that it changes.
+OTHER_THAN_LEFT_OUT = {
+    "ErrorTerm": ("pooled", {"error_term": "pooled"}),
+    "Sphericity": ("none", {"sphericity": "none"}),
+    "VarianceGroups": ("group", {"variance_groups": "group"}),
+    "Heterogeneity": ("dersimonian-laird", {"heterogeneity": "dersimonian-laird"}),
+    "ExchangeabilityBlocks": (["site", "family"], {"exchangeability_blocks": ("site", "family")}),
+    "Mask": ("brain.nii", {"mask": "brain.nii"}),
+    "MinCoverage": (0.5, {"min_coverage": 0.5}),
+    "Missing": ("drop-subject", {"missing": "drop-subject"}),
+    "SmoothingFWHM": (6, {"smoothing_fwhm": 6.0}),
+    "Connectivity": (26, {"connectivity": 26}),
+    "Atlases": ([], {"atlases": ()}),
+    "SubjectMaps": ({"desc": "A"}, {"subject_maps": {"desc": ("A",)}}),
+}
+
+
+@pytest.mark.parametrize("key", OTHER_THAN_LEFT_OUT)
+def test_a_key_changes_what_it_names_and_nothing_else(key):
+    value, changed = OTHER_THAN_LEFT_OUT[key]
+    assert asdict(read(**{key: value})) == asdict(read()) | changed
+
+
+def test_every_key_is_read():
+    lists = {
+        "Inference": [{"Correction": "fdr"}],
+        "Conjunctions": [{"Name": "both", "Contrasts": ["a", "b"]}],
+        "ROIs": [{"Atlas": "aal"}],
+    }
+    assert {*OTHER_THAN_LEFT_OUT, *lists} == set(KEYS)
+    settings = read(**lists)
+    assert [entry.correction for entry in settings.inference] == ["fdr"]
+    assert not settings.inference_is_default
+    assert [entry.name for entry in settings.conjunctions] == ["both"]
+    assert [source.atlas for source in settings.rois.sources] == ["aal"]
 
 
 @pytest.mark.parametrize(("correction", "alpha"), [("none", 0.001), ("fdr", 0.05), ("bonferroni", 0.05)])

@@ -172,6 +172,7 @@ def test_faults_of_a_contrast_are_told_with_their_place(folder, change, path, to
         (make_spec(Input={"task": []}), "Input.task", "empty"),
         (make_spec(node={"Level": "Subject"}), "Nodes[0].GroupBy", 'grouped by "subject"'),
         (make_spec(node={"Level": "Run"}), "Nodes[0].Level", "first-level"),
+        (make_spec(node={"Level": "Session"}), "Nodes[0].Level", "Session-level nodes are first-level"),
         (make_spec(node={"GroupBy": ["subject"]}), "Nodes[0].GroupBy", '["contrast"]'),
         (make_spec(model={"Type": "mete"}), "Nodes[0].Model.Type", "'meta'"),
         (make_spec(model={"Formula": "1"}), "Nodes[0].Model", "either as X or as Formula"),

@@ -52,6 +52,17 @@ def test_filters_of_command_line_spec_and_file_meet(dataset, study_of, tmp_path)
     assert len(study.nodes[0].plan.excluded) == 6
 
 
+def test_every_file_that_results_depend_on_is_known_with_a_stamp(dataset, study_of, tmp_path):
+    for name in ("mask.nii", "regions.nii"):
+        write_map(tmp_path / name, np.ones(SHAPE, np.uint8))
+    (tmp_path / "filter.json").write_text('{"desc": "A"}')
+    write_participants(dataset, pd.DataFrame({"participant_id": [f"sub-{s}" for s in SUBJECTS]}))
+    document = make_spec(settings={"Mask": "mask.nii", "ROIs": [{"Image": "regions.nii"}]})
+    study = study_of(document, bids_filter_file=tmp_path / "filter.json")
+    assert {file.kind for file in study.files} == {"map", "mask", "regions", "table", "spec", "filter"}
+    assert {file.path for file in study.files} == set(study.stamps)
+
+
 def test_the_mask_of_the_command_line_comes_before_that_of_the_spec(dataset, study_of, tmp_path):
     for name in ("spec.nii", "line.nii", "firstlevel/desc-group_mask.nii.gz"):
         write_map(tmp_path / name, np.ones(SHAPE, np.uint8))

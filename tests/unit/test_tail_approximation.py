@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bids_group.stats.permutation.tail_approximation import approximate_tail, compute_fit_p, fit_generalised_pareto
+from bids_group.stats.permutation.tail_approximation import (
+    FIT_P,
+    FIT_POINTS,
+    FIT_SHAPES,
+    approximate_tail,
+    compute_fit_p,
+    fit_generalised_pareto,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -39,6 +46,16 @@ def test_a_true_tail_is_refused_in_5_of_100_cases(shape):
     samples = draw_exceedances(shape, (600, 125), 10)
     refused = sum(compute_fit_p(values, *fit_generalised_pareto(values)) <= 0.05 for values in samples)
     assert stats.binom.ppf(0.001, 600, 0.05) <= refused <= stats.binom.ppf(0.999, 600, 0.05)
+
+
+def test_tail_points_of_the_fit_fall_smoothly_with_shape_and_rise_as_p_falls():
+    points = np.log(FIT_POINTS)
+    assert FIT_POINTS.shape == (len(FIT_SHAPES), len(FIT_P))
+    assert np.all(np.diff(points, axis=1) > 0)
+    assert np.all(np.diff(points, axis=0) < 0)
+    # A slip of a digit, of 1% or more, bends the curve over the equal steps of shape more than this.
+    bends = np.diff(points[FIT_SHAPES <= 0.2], 2, axis=0)
+    assert 0 < bends.min() <= bends.max() < 0.012
 
 
 def test_the_goodness_of_fit_of_a_known_sample_is_the_anderson_darling_of_the_definition():

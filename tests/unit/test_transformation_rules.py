@@ -146,6 +146,7 @@ def test_values_that_replace_takes_away_may_then_be_dropped():
     [
         ({"Name": "Power", "Input": "low", "Value": 0.5}, "Input", "not a finite number in 1 of 3 rows"),
         ({"Name": "Power", "Input": "zero", "Value": -1}, "Input", "not a finite number"),
+        ({"Name": "Power", "Input": "zero", "Value": 1e4}, "Input", "not a finite number in 1 of 3 rows"),
         ({"Name": "Product", "Input": ["low", "group"], "Output": "x"}, "Input", "'group': it is a factor"),
         ({"Name": "Orthogonalize", "Input": "low", "Other": "group"}, "Other", "'group': it is a factor"),
         ({"Name": "Replace", "Input": "group", "Replace": {"z": 1}}, "Replace", "there is no value 'z' to replace"),

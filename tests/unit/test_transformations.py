@@ -1,5 +1,8 @@
 """Transformations against pybids' own, and over the rows that remain."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +16,11 @@ from bids_group.inputs.transformations import apply_instructions, read_instructi
 from bids_group.inputs.variables import VariableTable
 
 LARGEST_DIFFERENCE = 1e-12
+PAGE = (Path(__file__).parents[2] / "docs" / "model-spec.md").read_text(encoding="utf-8")
+TABLE = PAGE.split("### Transformations")[1].split("### ")[0].split("| --- |")[-1]
+DOCUMENTED = [
+    name for cell in re.findall(r"^\| (.*?) \|", TABLE, flags=re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
+]
 
 
 def make_table(**columns):
@@ -32,6 +40,17 @@ def get_numbers(table, *instructions, name="age"):
 
 NUMBERS = st.lists(st.integers(-1000, 1000).map(lambda n: n / 8), min_size=3, max_size=12)
 VARIED = NUMBERS.filter(lambda values: len(set(values)) > 1)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_transformation_that_is_documented_is_known_by_that_name(name):
+    assert len(DOCUMENTED) > 15
+    refused_at = ""
+    try:
+        transform(make_table(age=[1, 2]), {"Name": name, "Input": ["age"]})
+    except SpecError as error:  # it lacks what it requires
+        refused_at = error.path
+    assert not refused_at.endswith(".Name")
 
 
 @settings(max_examples=30, deadline=None)

@@ -177,9 +177,10 @@ def test_g_keeps_its_error_rate_where_f_does_not():
     assert np.count_nonzero(compute_p(compute_f(fit.fit, 0)) <= 0.05) > 2 * allowed
 
 
-def test_a_voxel_without_variance_in_one_group_is_found_and_left_out():
+@pytest.mark.parametrize("constant", [0.1, -0.1, -3e4])
+def test_a_voxel_without_variance_in_one_group_is_found_and_left_out(constant):
     data, matrix, groups = make_groups(12)
-    data[groups == 1, 2] = 0.1
+    data[groups == 1, 2] = constant
     fit = fit_welch(data, matrix, [np.array([[1.0, -1, 0]])], groups)
     np.testing.assert_array_equal(fit.find_unfitted(), [False, False, True, False, False])
     for compute in (compute_v, compute_g):
