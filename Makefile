@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO := demo
 PEERS := benchmarks/scratch/peers
 
-.PHONY: help env dev-env demo test coverage test-browser test-container test-cluster test-slow lint format bench oracles \
+.PHONY: help env dev-env demo test coverage test-browser test-container test-cluster test-slow fuzz lint format bench oracles \
 	validate mutants lock clean
 
 help:  ## Show this list

@@ -133,7 +133,7 @@ def write_labels(folder: Path) -> None:
 
 
 def read_labels(folder: Path) -> object:
-    return read_label_image(ImageRegions("ROIs[0]", "labels.nii.gz"), folder)
+    return read_label_image(ImageRegions("ROIs[0]", "labels.nii.gz", None, None), folder)
 
 
 def write_checkpoint(folder: Path) -> None:
