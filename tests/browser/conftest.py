@@ -68,7 +68,7 @@ def output(tmp_path_factory):
     return root / "out"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def report(output):
     (path,) = output.glob("*_report.html")
     return path
