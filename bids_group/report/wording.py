@@ -263,6 +263,8 @@ def describe_threshold(inference: InferenceRecord) -> str:
         if level == "uncorrected":
             return "each voxel's own"
         return "each contrast's own" if inference.conjoined and level != "fdr" else "none passed"
+    if _is_by_voxel(inference):
+        return "each voxel's own"
     unit, value = inference.threshold_unit, abs(inference.threshold)
     if unit in UNIT_WORDS:
         return f"{UNIT_WORDS[unit]} > {format_plain(value) if unit == 'voxels' else format_number(value)}"
@@ -276,9 +278,16 @@ def describe_threshold(inference: InferenceRecord) -> str:
     return f"{unit} {above} {format_number(inference.threshold)}"
 
 
+def _is_by_voxel(inference: InferenceRecord) -> bool:
+    """Say whether each voxel has a null distribution of its own, so that one as large as a survivor may fail."""
+    return inference.permutation is not None and inference.permutation["Level"] == "fdr"
+
+
 def describe_threshold_z(inference: InferenceRecord) -> str:
-    """Write the threshold as a z score; empty where there is none."""
-    return "" if inference.threshold_z is None else f"z {format_number(abs(inference.threshold_z))}"
+    """Write the threshold as a z score; empty where there is none, or it is one."""
+    if inference.threshold_z is None or inference.threshold_unit == "z" or _is_by_voxel(inference):
+        return ""
+    return f"z {format_number(abs(inference.threshold_z))}"
 
 
 def describe_survivors(inference: InferenceRecord, test: str) -> str:

@@ -20,7 +20,7 @@ from bids_group.outputs import figures, naming
 from bids_group.report.build import _excerpt_clusters, build_report
 from bids_group.report.folder import StoredFile, Table
 from bids_group.report.records import InferenceRecord
-from bids_group.report.wording import describe_permutation, describe_threshold
+from bids_group.report.wording import describe_permutation, describe_threshold, describe_threshold_z
 
 HOSTILE = "<script>alert('04')</script>"
 CONDITIONS = ("IniFF", "ImmFF", "DelFF", "IniUF", "ImmUF", "DelUF", "IniSF", "ImmSF", "DelSF")
@@ -448,6 +448,15 @@ def test_a_permutation_test_is_described_as_it_was_done(level, changes, threshol
 def test_uncorrected_permutation_p_have_no_single_threshold():
     record = make_record(correction="permutation", permutation={**PERMUTATION, "Level": "uncorrected"}, threshold=None)
     assert describe_threshold(record) == "each voxel's own"
+
+
+@pytest.mark.parametrize("level", ["voxel", "fdr"])
+def test_the_least_survivor_of_permutation_fdr_is_not_shown_as_a_threshold_that_others_could_reach(level):
+    record = make_record(
+        correction="permutation", permutation={**PERMUTATION, "Level": level}, threshold=3.4, threshold_z=3.0
+    )
+    shown = (describe_threshold(record), describe_threshold_z(record))
+    assert shown == {"voxel": ("|t| > 3.40", "z 3.00"), "fdr": ("each voxel's own", "")}[level]
 
 
 def test_negative_clusters_are_shown_though_positive_ones_stand_first(tmp_path):
